@@ -1,0 +1,1 @@
+//! Raft: every openraft type stays in here.

@@ -1,0 +1,84 @@
+//! Destinations: places outside the cluster that hold segments and snapshots. One file a kind behind one small trait.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+/// How a creation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The object was created by this call.
+    Created,
+    /// An object of that name was there before; it is untouched.
+    AlreadyExists,
+}
+
+/// An object as a listing names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedObject {
+    /// The name below the destination's root, such as `app/@1/0/….seg`.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Why a destination did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DestinationError {
+    /// No such object.
+    #[error("{name} does not exist at {destination}")]
+    NotFound {
+        /// The destination's URL.
+        destination: String,
+        /// The object.
+        name: String,
+    },
+    /// It will not work until an operator changes something: credentials, bucket, permissions.
+    #[error("{destination}: {action}: {cause}")]
+    Refused {
+        /// The destination's URL.
+        destination: String,
+        /// What was tried.
+        action: String,
+        /// What it answered and what to do.
+        cause: String,
+    },
+    /// It may work later: unreachable, slow, overloaded, full.
+    #[error("{destination}: {action}: {cause}")]
+    Unavailable {
+        /// The destination's URL.
+        destination: String,
+        /// What was tried.
+        action: String,
+        /// What happened.
+        cause: String,
+    },
+}
+
+/// A place outside the cluster that holds objects. Names are `/`-separated paths below its root.
+pub trait Destination: Send + Sync + 'static {
+    /// Where it is, for people; never shows a secret.
+    fn url(&self) -> &str;
+    /// Whether [`Destination::create`] is atomic against other creators of the same name.
+    fn creates_conditionally(&self) -> bool;
+    /// Creates an object from `parts`, one behind the other, durable when this returns; never overwrites.
+    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>>;
+    /// Reads `length` bytes from `offset`; fewer only where the object ends.
+    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>>;
+    /// Lists every object whose name begins with `prefix`, in the order of names.
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>>;
+    /// Removes an object; fine if it is not there.
+    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>>;
+}
+
+/// A destination under the name its configuration gives it.
+#[derive(Clone)]
+pub struct NamedDestination {
+    /// The configured name.
+    pub name: String,
+    /// Close a window of level 0 after this long at the latest.
+    pub upload_interval: std::time::Duration,
+    /// The place itself.
+    pub destination: Arc<dyn Destination>,
+}

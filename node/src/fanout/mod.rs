@@ -1,0 +1,1 @@
+//! Carries what the log holds to the destinations.

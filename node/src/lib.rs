@@ -1,0 +1,13 @@
+//! The replicator node: consensus, storage, fan-out, destinations, restore, services, and the commands of `seawall`.
+
+pub mod commands;
+pub mod config;
+pub mod consensus;
+pub mod destination;
+pub mod fanout;
+pub mod http;
+pub mod replica;
+pub mod restore;
+pub mod service;
+pub mod state;
+pub mod store;

@@ -1,0 +1,173 @@
+//! A node's copy of what the cluster has agreed on: the applied state and the position log, to be looked at by the
+//! image store, the fan-out, the services and the commands. Everything openraft stays behind it.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use seawall_proto::checksum::Checksum;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
+use seawall_proto::v1;
+
+/// One accepted segment in the position log: which transactions, with which checksums, and where their bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRecord {
+    /// The history it belongs to.
+    pub lineage: Lineage,
+    /// The epoch it was accepted under.
+    pub epoch: Epoch,
+    /// Its first transaction.
+    pub first: Txid,
+    /// Its last transaction.
+    pub last: Txid,
+    /// The database's checksum before the first.
+    pub checksum_before: Checksum,
+    /// The database's checksum after the last.
+    pub checksum_after: Checksum,
+    /// Commit time of the last transaction, milliseconds since 1970.
+    pub commit_time_ms: i64,
+    /// Page size after the last.
+    pub page_size: PageSize,
+    /// Pages after the last.
+    pub page_count: u32,
+    /// Encoded bytes of the whole segment.
+    pub bytes: u64,
+    /// Indexes of the log entries that carry its parts, in order.
+    pub entries: Vec<u64>,
+}
+
+/// A database as this node has applied it.
+#[derive(Clone, Debug)]
+pub struct DatabaseView {
+    /// Newest committed state.
+    pub head: v1::Head,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// Who claimed it.
+    pub agent_id: u64,
+    /// Who claimed it, for people.
+    pub agent_label: String,
+    /// Progress of each destination that ever reported any, by name.
+    pub destinations: std::collections::BTreeMap<String, v1::DestinationProgress>,
+}
+
+/// Who leads, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: u64,
+    /// Whether this node leads, and has applied everything older leaders committed.
+    pub is_leader: bool,
+    /// The leader's address, if one is known.
+    pub leader_address: Option<String>,
+}
+
+/// Why a proposal was not (or not knowingly) accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// Another node leads.
+    #[error("this node is not the leader")]
+    NotLeader {
+        /// Where the leader is, if known.
+        leader_address: Option<String>,
+    },
+    /// It may or may not be committed later: read the head.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// What applying a command gave.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applied {
+    /// The claim was granted.
+    Claimed {
+        /// The new epoch.
+        epoch: Epoch,
+        /// The head it goes on from.
+        head: v1::Head,
+    },
+    /// A part was taken in; the database's head after it (unchanged unless it was the last part).
+    Appended {
+        /// The newest committed state.
+        head: v1::Head,
+    },
+    /// The append was refused.
+    Refused {
+        /// Why.
+        reason: v1::append_response::Reason,
+        /// In words.
+        message: String,
+        /// The newest committed state.
+        head: v1::Head,
+    },
+    /// Nothing to answer.
+    Done,
+}
+
+/// A handle; clones share the replica.
+#[derive(Clone)]
+pub struct Replica {}
+
+#[allow(unused_variables, missing_docs, clippy::unimplemented, clippy::unused_async)]
+impl Replica {
+    /// Every database known here, in the order of names.
+    pub fn databases(&self) -> Vec<DatabaseName> {
+        unimplemented!()
+    }
+    /// The state of one database.
+    pub fn database(&self, name: &DatabaseName) -> Option<DatabaseView> {
+        unimplemented!()
+    }
+    /// Completes after the next change of the applied state or of leadership that comes after `seen`
+    /// (a counter; start with 0); answers the new counter.
+    pub async fn changed(&self, seen: u64) -> u64 {
+        unimplemented!()
+    }
+    /// Position-log records of whole segments with `last > after`, ascending, at most `limit` of them.
+    pub fn segments(&self, name: &DatabaseName, lineage: Lineage, after: Txid, limit: usize) -> Vec<SegmentRecord> {
+        unimplemented!()
+    }
+    /// The encoded bytes of a segment from this node's log file, one `Bytes` a part.
+    /// `None` if the log file no longer has them.
+    pub async fn segment_bytes(&self, record: &SegmentRecord) -> io::Result<Option<Vec<Bytes>>> {
+        unimplemented!()
+    }
+    /// Proposes a command (leader only). Commands proposed one after the other by one task are ordered so;
+    /// the returned future resolves once applied here.
+    pub fn propose(
+        &self,
+        command: v1::Command,
+        payload: Bytes,
+    ) -> futures::future::BoxFuture<'static, Result<Applied, ProposeError>> {
+        unimplemented!()
+    }
+    /// A log index such that a node that has applied it sees everything acknowledged before this call (read index);
+    /// asks the leader if this node is not it.
+    pub async fn read_index(&self, timeout: Duration) -> Result<u64, ProposeError> {
+        unimplemented!()
+    }
+    /// Waits until this node has applied the log up to `index`; false if `timeout` passed first.
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> bool {
+        unimplemented!()
+    }
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        unimplemented!()
+    }
+    /// Keeps the log file's entries of `name` from the given txid on readable, until the pin is dropped or moved.
+    pub fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> LogPin {
+        unimplemented!()
+    }
+}
+
+/// Keeps pieces of the log file. Dropping it lets them go.
+pub struct LogPin {}
+
+#[allow(unused_variables, clippy::unimplemented)]
+impl LogPin {
+    /// Moves the pin up: entries below `from` are no longer needed for its sake.
+    pub fn advance(&self, from: Txid) {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,1 @@
+//! Images: a node's materialised copy of each database, with its page vector.

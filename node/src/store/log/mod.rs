@@ -1,0 +1,1 @@
+//! The log file: what an acknowledgement rests on.
