@@ -1,1 +1,4 @@
 //! The gRPC services of a node.
+
+pub mod admission;
+pub mod ingest;
