@@ -1,0 +1,12 @@
+//! Merging segments.
+
+use bytes::Bytes;
+
+use super::error::MergeError;
+use super::summary::SegmentSummary;
+
+/// Merges adjacent segments.
+#[allow(unused_variables, missing_docs, clippy::unimplemented)]
+pub fn squash(segments: impl IntoIterator<Item = Vec<Bytes>>) -> Result<(Vec<Bytes>, SegmentSummary), MergeError> {
+    unimplemented!()
+}
