@@ -1,1 +1,13 @@
-//! Configuration files.
+//! Configuration files: YAML with kebab-case keys, `${VAR}` expanded in every value. What is unknown or contradicts
+//! itself is refused with file, line and advice.
+
+mod agent;
+mod document;
+mod expand;
+mod node;
+mod secret;
+
+pub use agent::{AgentConfig, DatabaseConfig};
+pub use document::{ConfigError, Environment, process_environment};
+pub use node::{DestinationConfig, MemberConfig, NodeConfig};
+pub use secret::Secret;

@@ -1,0 +1,267 @@
+//! `node.yml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seawall_host::disk;
+use seawall_host::net::Address;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::document::{ConfigError, Document, Environment, Raw, line};
+use super::secret::Secret;
+
+/// The largest configuration file, in bytes.
+pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// How long a window of level 0 may stay open, from the shortest to the longest.
+const UPLOAD_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+
+const DEFAULT_UPLOAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Names a destination cannot have, because receipts and restore sources use them.
+const RESERVED_NAMES: [&str; 3] = ["all", "node", "quorum"];
+
+/// What a replicator node is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its label in the cluster, from 1.
+    pub id: u64,
+    /// Where it keeps its data.
+    pub data_dir: PathBuf,
+    /// Where it listens for agents, peers and operators.
+    pub listen: Address,
+    /// Where it serves metrics and health, if anywhere.
+    pub http: Option<Address>,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// Every node of the cluster, this one included, in the order of the file.
+    pub members: Vec<MemberConfig>,
+    /// Where the cluster uploads to.
+    pub destinations: Vec<DestinationConfig>,
+}
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its label, from 1.
+    pub id: u64,
+    /// Where agents and peers reach it.
+    pub address: Address,
+}
+
+/// One place outside the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationConfig {
+    /// Its name in receipts, metrics and messages.
+    pub name: String,
+    /// Where it is: `file:///path` or `s3://bucket/prefix`.
+    pub url: String,
+    /// Close a window of level 0 after this long at the latest.
+    pub upload_interval: Duration,
+    /// The server's URL where it is not the provider's own.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The access key's id; without, the provider's default chain is asked.
+    pub access_key_id: Option<Secret>,
+    /// The access key itself.
+    pub secret_access_key: Option<Secret>,
+}
+
+impl NodeConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and advice.
+    pub async fn load(file: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        Self::parse(file, &read(file).await?, environment)
+    }
+
+    /// Parses the text of the configuration file at `file`, whose directory relative paths start from.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and advice.
+    pub fn parse(file: &Path, text: &str, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let document = Document::new(file, environment);
+        let raw: RawNodeFile = document.parse(text)?;
+        let id = parse_id(&document, "node.id", &raw.node.id)?;
+        let members = parse_members(&document, &raw.cluster)?;
+        if !members.iter().any(|member| member.id == id) {
+            let known: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
+            let problem = format!("node.id: {id} is not among cluster.nodes ({})", known.join(", "));
+            return Err(document.at(line(&raw.node.id), problem));
+        }
+        let listen: Address = document.value("node.listen", &raw.node.listen)?;
+        if let Some(other) = members.iter().find(|member| member.id != id && member.address == listen) {
+            let problem = format!("node.listen: {listen} is the address of node {}", other.id);
+            return Err(document.at(line(&raw.node.listen), problem));
+        }
+        let http = match &raw.node.http {
+            None => None,
+            Some(http) => {
+                let address: Address = document.value("node.http", http)?;
+                if address == listen {
+                    return Err(document.at(line(http), format!("node.http: {address} is node.listen already")));
+                }
+                Some(address)
+            }
+        };
+        let cluster_name = document.text(&raw.cluster.name)?;
+        if cluster_name.is_empty() || cluster_name.len() > 100 {
+            return Err(document.at(line(&raw.cluster.name), "cluster.name: write 1 to 100 bytes"));
+        }
+        let data_dir = document.path("node.data-dir", &raw.node.data_dir)?;
+        let destinations = parse_destinations(&document, &raw.destinations)?;
+        Ok(Self { id, data_dir, listen, http, cluster_name, members, destinations })
+    }
+}
+
+/// Reads the text of a configuration file.
+pub(super) async fn read(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |cause: String| ConfigError::Unreadable { file: file.to_owned(), cause };
+    let bytes = disk::read_file(file, MAX_FILE_BYTES).await.map_err(|error| unreadable(error.to_string()))?;
+    String::from_utf8(bytes.into()).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))
+}
+
+fn parse_id(document: &Document<'_>, key: &str, raw: &Raw) -> Result<u64, ConfigError> {
+    match document.text(raw)?.parse() {
+        Ok(id) if id >= 1 => Ok(id),
+        _ => Err(document.at(line(raw), format!("{key}: `{}` is not a number from 1", raw.value))),
+    }
+}
+
+fn parse_members(document: &Document<'_>, raw: &RawCluster) -> Result<Vec<MemberConfig>, ConfigError> {
+    let mut members: Vec<MemberConfig> = Vec::new();
+    for raw in &raw.nodes {
+        let id = parse_id(document, "cluster.nodes.id", &raw.id)?;
+        let address: Address = document.value("cluster.nodes.address", &raw.address)?;
+        if members.iter().any(|member| member.id == id) {
+            return Err(document.at(line(&raw.id), format!("cluster.nodes: the id {id} occurs twice")));
+        }
+        if let Some(other) = members.iter().find(|member| member.address == address) {
+            let problem = format!("cluster.nodes: {address} is the address of node {} already", other.id);
+            return Err(document.at(line(&raw.address), problem));
+        }
+        members.push(MemberConfig { id, address });
+    }
+    Ok(members)
+}
+
+fn parse_destinations(document: &Document<'_>, raw: &[RawDestination]) -> Result<Vec<DestinationConfig>, ConfigError> {
+    let mut destinations: Vec<DestinationConfig> = Vec::new();
+    let mut lines = BTreeMap::new();
+    for raw in raw {
+        let destination = parse_destination(document, raw)?;
+        if let Some(first) = lines.insert(destination.name.clone(), line(&raw.name)) {
+            let problem = format!("destinations: the name `{}` stands on line {first} already", destination.name);
+            return Err(document.at(line(&raw.name), problem));
+        }
+        let same = |other: &&DestinationConfig| {
+            other.url.trim_end_matches('/') == destination.url.trim_end_matches('/')
+                && other.endpoint == destination.endpoint
+        };
+        if let Some(other) = destinations.iter().find(same) {
+            let problem = format!("destinations: `{}` is the same place as `{}`", destination.name, other.name);
+            return Err(document.at(line(&raw.url), problem));
+        }
+        destinations.push(destination);
+    }
+    Ok(destinations)
+}
+
+fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
+    let name = document.text(&raw.name)?;
+    let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fine) {
+        let problem = format!("destinations.name: `{name}` must be 1 to 64 letters, digits, `.`, `_`, `-`");
+        return Err(document.at(line(&raw.name), problem));
+    }
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        let problem = format!("destinations.name: `{name}` means something else in receipts; choose another");
+        return Err(document.at(line(&raw.name), problem));
+    }
+    let url = document.url(&raw.url)?;
+    let upload_interval = match &raw.upload_interval {
+        None => DEFAULT_UPLOAD_INTERVAL,
+        Some(raw) => {
+            let text = document.text(raw)?;
+            let interval = humantime::parse_duration(&text).map_err(|error| {
+                document.at(line(raw), format!("upload-interval: `{text}`: {error}; write 10s, 1m 30s, 1h …"))
+            })?;
+            if !UPLOAD_INTERVALS.contains(&interval) {
+                return Err(document.at(line(raw), format!("upload-interval: `{text}` is not within 100ms and 24h")));
+            }
+            interval
+        }
+    };
+    let optional = |raw: &Option<Raw>| raw.as_ref().map(|raw| document.text(raw)).transpose();
+    if !url.starts_with("s3://") {
+        let keys = [&raw.endpoint, &raw.region, &raw.access_key_id, &raw.secret_access_key];
+        if let Some(raw) = keys.into_iter().flatten().next() {
+            let problem = "endpoint, region and access keys belong to s3:// destinations only";
+            return Err(document.at(line(raw), problem));
+        }
+    }
+    match (&raw.access_key_id, &raw.secret_access_key) {
+        (Some(raw), None) => return Err(document.at(line(raw), "access-key-id needs a secret-access-key beside it")),
+        (None, Some(raw)) => return Err(document.at(line(raw), "secret-access-key needs an access-key-id beside it")),
+        _ => {}
+    }
+    Ok(DestinationConfig {
+        name,
+        url,
+        upload_interval,
+        endpoint: optional(&raw.endpoint)?,
+        region: optional(&raw.region)?,
+        access_key_id: optional(&raw.access_key_id)?.map(Secret::new),
+        secret_access_key: optional(&raw.secret_access_key)?.map(Secret::new),
+    })
+}
+
+// ---- the file as it stands
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawNodeFile {
+    node: RawNode,
+    cluster: RawCluster,
+    #[serde(default)]
+    destinations: Vec<RawDestination>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawNode {
+    id: Spanned<String>,
+    data_dir: Spanned<String>,
+    listen: Spanned<String>,
+    http: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawCluster {
+    name: Spanned<String>,
+    nodes: Vec<RawMember>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawMember {
+    id: Spanned<String>,
+    address: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawDestination {
+    name: Spanned<String>,
+    url: Spanned<String>,
+    upload_interval: Option<Spanned<String>>,
+    endpoint: Option<Spanned<String>>,
+    region: Option<Spanned<String>>,
+    access_key_id: Option<Spanned<String>>,
+    secret_access_key: Option<Spanned<String>>,
+}

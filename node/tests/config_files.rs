@@ -1,0 +1,170 @@
+//! Configuration files: what is taken, and how the rest is refused.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seawall_host::net::Address;
+use seawall_node::config::{AgentConfig, ConfigError, NodeConfig};
+
+const NODE: &str = r#"node: { id: 1, data-dir: ./n1, listen: 127.0.0.1:7400, http: 127.0.0.1:7480 }
+cluster:
+  name: prod
+  nodes: [ { id: 1, address: 127.0.0.1:7400 }, { id: 2, address: 127.0.0.1:7401 }, { id: 3, address: 127.0.0.1:7402 } ]
+destinations:
+  - { name: local, url: "file:///backups", upload-interval: 10s }
+  - { name: s3, url: "s3://bucket/prefix", endpoint: "http://127.0.0.1:8333", region: us-east-1, access-key-id: "${KEY}", secret-access-key: "${SECRET}" }
+"#;
+
+const AGENT: &str = "cluster: [ 127.0.0.1:7400, 127.0.0.1:7401, 127.0.0.1:7402 ]
+socket: ./agent.sock
+dbs: [ { path: /data/app.db, name: app } ]
+";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "KEY" => Some("key-id".to_owned()),
+        "SECRET" => Some("hunter2".to_owned()),
+        "ID" => Some("1".to_owned()),
+        _ => None,
+    }
+}
+
+fn node(text: &str) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::parse(Path::new("/etc/seawall/node.yml"), text, &environment)
+}
+
+fn agent(text: &str) -> Result<AgentConfig, ConfigError> {
+    AgentConfig::parse(Path::new("/etc/seawall/agent.yml"), text, &environment)
+}
+
+/// The line and text of a refusal.
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, ConfigError>) -> (u64, String) {
+    match outcome.unwrap_err() {
+        ConfigError::Invalid { line, problem, .. } => (line, problem),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn takes_the_documented_node_file() {
+    let config = node(NODE).unwrap();
+    assert_eq!(config.id, 1);
+    assert_eq!(config.data_dir, PathBuf::from("/etc/seawall/n1"));
+    assert_eq!(config.listen, "127.0.0.1:7400".parse().unwrap());
+    assert_eq!(config.http, Some("127.0.0.1:7480".parse().unwrap()));
+    assert_eq!(config.cluster_name, "prod");
+    let members: Vec<(u64, &Address)> = config.members.iter().map(|member| (member.id, &member.address)).collect();
+    let addresses: Vec<Address> = (7400..7403).map(|port| format!("127.0.0.1:{port}").parse().unwrap()).collect();
+    assert_eq!(members, [(1, &addresses[0]), (2, &addresses[1]), (3, &addresses[2])]);
+    assert_eq!(config.destinations[0].url, "file:///backups");
+    assert_eq!(config.destinations[0].upload_interval, Duration::from_secs(10));
+    let s3 = &config.destinations[1];
+    assert_eq!((s3.url.as_str(), s3.endpoint.as_deref()), ("s3://bucket/prefix", Some("http://127.0.0.1:8333")));
+    assert_eq!(s3.access_key_id.as_ref().unwrap().reveal(), "key-id");
+    assert_eq!(s3.secret_access_key.as_ref().unwrap().reveal(), "hunter2");
+}
+
+#[test]
+fn takes_the_documented_agent_file() {
+    let config = agent(AGENT).unwrap();
+    assert_eq!(config.cluster.len(), 3);
+    assert_eq!(config.socket, PathBuf::from("/etc/seawall/agent.sock"));
+    assert_eq!(config.databases.len(), 1);
+    assert_eq!(config.databases[0].path, PathBuf::from("/data/app.db"));
+    assert_eq!(config.databases[0].name.as_str(), "app");
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let config = node(NODE).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let broken = NODE.replace("\"${SECRET}\"", "hunter2, secret-acess-key: hunter2");
+    let error = node(&broken).unwrap_err();
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[test]
+fn values_are_expanded_before_they_are_parsed() {
+    assert_eq!(node(&NODE.replace("{ id: 1, data-dir", "{ id: \"${ID}\", data-dir")).unwrap().id, 1);
+    let (line, problem) = refusal(node(&NODE.replace("${KEY}", "${NO_SUCH_KEY}")));
+    assert_eq!(line, 7);
+    assert!(problem.contains("NO_SUCH_KEY"), "{problem}");
+}
+
+#[test]
+fn relative_file_urls_start_at_the_configuration_file() {
+    let config = node(&NODE.replace("file:///backups", "file://./backups/a")).unwrap();
+    assert_eq!(config.destinations[0].url, "file:///etc/seawall/backups/a");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_line_and_nearest_key() {
+    for (from, to, line, nearest) in [
+        ("data-dir:", "data_dir:", 1, "`data-dir`"),
+        ("listen:", "lisen:", 1, "`listen`"),
+        ("  nodes:", "  node:", 4, "`nodes`"),
+        ("destinations:", "destination:", 5, "`destinations`"),
+        ("upload-interval", "upload-intervall", 6, "`upload-interval`"),
+        ("endpoint", "end-point", 7, "`endpoint`"),
+    ] {
+        let (found, problem) = refusal(node(&NODE.replacen(from, to, 1)));
+        assert_eq!(found, line, "{problem}");
+        assert!(problem.contains(&format!("did you mean {nearest}")), "{problem}");
+    }
+    let (line, problem) = refusal(agent(&AGENT.replace("dbs", "databases")));
+    assert_eq!(line, 3, "{problem}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (from, to, line, says) in [
+        ("node: { id: 1", "node: { id: 4", 1, "not among cluster.nodes (1, 2, 3)"),
+        ("node: { id: 1", "node: { id: 0", 1, "not a number from 1"),
+        ("listen: 127.0.0.1:7400", "listen: 127.0.0.1:7401", 1, "address of node 2"),
+        ("http: 127.0.0.1:7480", "http: 127.0.0.1:7400", 1, "node.listen already"),
+        ("listen: 127.0.0.1:7400", "listen: nowhere", 1, "HOST:PORT"),
+        ("{ id: 2, ", "{ id: 1, ", 4, "occurs twice"),
+        ("address: 127.0.0.1:7401", "address: 127.0.0.1:7402", 4, "address of node 2 already"),
+        ("name: s3", "name: local", 7, "stands on line 6"),
+        ("name: s3", "name: all", 7, "means something else"),
+        ("name: s3", "name: \"a b\"", 7, "letters"),
+        ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 24h"),
+        ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 24h"),
+        ("upload-interval: 10s", "upload-interval: soon", 6, "10s"),
+        ("upload-interval: 10s", "region: eu", 6, "s3:// destinations only"),
+        (", secret-access-key: \"${SECRET}\"", "", 7, "needs a secret-access-key"),
+        ("s3://bucket/prefix", "bucket/prefix", 7, "not a URL"),
+        ("  name: prod", "  name: \"\"", 3, "1 to 100"),
+    ] {
+        let text = NODE.replacen(from, to, 1);
+        assert_ne!(text, NODE, "{from}");
+        let (found, problem) = refusal(node(&text));
+        assert!(problem.contains(says), "{to}: {problem}");
+        assert_eq!(found, line, "{to}: {problem}");
+    }
+    let twice = format!("{NODE}  - {{ name: again, url: \"file:///backups/\" }}\n");
+    assert!(refusal(node(&twice)).1.contains("same place as `local`"));
+    for (from, to, says) in [
+        ("127.0.0.1:7401", "127.0.0.1:7400", "occurs twice"),
+        ("name: app", "name: ../app", "not a database name"),
+        (" } ]", " }, { path: /data/app.db, name: b } ]", "captured as `app` already"),
+        (" } ]", " }, { path: /data/b.db, name: app } ]", "occurs twice"),
+        ("[ { path: /data/app.db, name: app } ]", "[]", "at least one database"),
+    ] {
+        let (_, problem) = refusal(agent(&AGENT.replacen(from, to, 1)));
+        assert!(problem.contains(says), "{to}: {problem}");
+    }
+}
+
+#[test]
+fn missing_keys_broken_yaml_and_wrong_kinds_are_refused() {
+    assert!(refusal(node(&NODE.replace("  name: prod\n", ""))).1.contains("`name` is missing"));
+    for text in ["", "node", "[]", "node: {", "a: b: c", "node: [1]\n", "\u{0}", "--- 1\n--- 2\n"] {
+        assert!(node(text).is_err(), "{text:?}");
+        assert!(agent(text).is_err(), "{text:?}");
+    }
+    let doubled = NODE.replace("  name: prod", "  name: prod\n  name: other");
+    assert!(node(&doubled).is_err());
+}
