@@ -57,6 +57,16 @@ pub enum ImageError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The log no longer holds what comes after the image.
+    #[error(
+        "the image of {image} ends at txid {folded} and the log no longer holds what follows: take in another node's"
+    )]
+    LogGone {
+        /// Which image.
+        image: String,
+        /// Folded so far.
+        folded: Txid,
+    },
     /// The image holds nothing yet.
     #[error("the image of {image} is empty: nothing was captured yet")]
     Empty {

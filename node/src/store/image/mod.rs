@@ -4,12 +4,22 @@
 //! hold after a crash: see [`Image`] for how that is kept.
 
 mod error;
+mod files;
 mod folder;
-#[allow(clippy::module_inception)]
+mod hold;
+#[expect(clippy::module_inception, reason = "the type is the folder's main one")]
 mod image;
+mod meta;
+mod name;
+mod snapshot;
 mod store;
+mod vector;
+mod working;
 
 pub use error::ImageError;
 pub use folder::Folder;
-pub use image::{Hold, Image, ImageStatus, SegmentStream};
+pub use hold::Hold;
+pub use image::{Image, ImageStatus};
+pub use snapshot::SegmentStream;
 pub use store::{ImageManifest, ImageOptions, ImageStore};
+pub use vector::{MisfitError, PageRecord, PageVector};

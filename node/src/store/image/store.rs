@@ -1,13 +1,20 @@
 //! The directory of all images.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use seawall_host::disk;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, PageSize, Position};
+use tokio::sync::Semaphore;
 
+use super::image::lock;
+use super::name;
 use super::{Image, ImageError, SegmentStream};
 
 /// How images behave.
@@ -17,11 +24,13 @@ pub struct ImageOptions {
     pub checkpoint_interval: Duration,
     /// Make folded pages durable when this many bytes of them are waiting, over all images of the node.
     pub checkpoint_bytes: usize,
+    /// Images that are folded at once; each takes up to 8 MiB of pages, and what one frame of a segment holds.
+    pub concurrent_folds: usize,
 }
 
 impl Default for ImageOptions {
     fn default() -> Self {
-        Self { checkpoint_interval: Duration::from_secs(5), checkpoint_bytes: 16 << 20 }
+        Self { checkpoint_interval: Duration::from_secs(5), checkpoint_bytes: 32 << 20, concurrent_folds: 4 }
     }
 }
 
@@ -40,43 +49,97 @@ pub struct ImageManifest {
 
 /// All images of a node. Clones share them.
 #[derive(Clone)]
-pub struct ImageStore {}
+pub struct ImageStore {
+    shared: Arc<Shared>,
+}
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async)]
+struct Shared {
+    root: PathBuf,
+    options: ImageOptions,
+    folds: Arc<Semaphore>,
+    images: Mutex<BTreeMap<(DatabaseName, Lineage), Image>>,
+    /// Held while an image's directory is created or removed.
+    changing: tokio::sync::Mutex<()>,
+}
+
 impl ImageStore {
     /// Opens the directory `root`, created if need be, and every image in it.
     ///
     /// # Errors
-    /// [`ImageError::Io`].
-    pub async fn open(root: PathBuf, options: ImageOptions) -> Result<Self, ImageError> {
-        unimplemented!()
+    /// The disk's.
+    pub async fn open(root: PathBuf, options: ImageOptions) -> io::Result<Self> {
+        disk::create_directories(&root).await?;
+        let folds = Arc::new(Semaphore::new(options.concurrent_folds.max(1)));
+        let mut images = BTreeMap::new();
+        for entry in disk::list(&root).await? {
+            let Some(database) = name::parse_database(&entry.name).filter(|_| entry.is_directory) else { continue };
+            for entry in disk::list(&name::database_directory(&root, &database)).await? {
+                let Some(lineage) = name::parse_lineage(&entry.name).filter(|_| entry.is_directory) else { continue };
+                let directory = name::image_directory(&root, &database, lineage);
+                let image = Image::open(database.clone(), lineage, directory, Arc::clone(&folds)).await?;
+                images.insert((database.clone(), lineage), image);
+            }
+        }
+        let changing = tokio::sync::Mutex::new(());
+        Ok(Self { shared: Arc::new(Shared { root, options, folds, images: Mutex::new(images), changing }) })
+    }
+
+    /// How images behave.
+    pub(super) fn options(&self) -> &ImageOptions {
+        &self.shared.options
     }
 
     /// The image of a database's lineage, if there is one.
     pub fn get(&self, database: &DatabaseName, lineage: Lineage) -> Option<Image> {
-        unimplemented!()
+        lock(&self.shared.images).get(&(database.clone(), lineage)).cloned()
+    }
+
+    /// The image of a database's lineage, an empty one if there was none.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn get_or_create(&self, database: &DatabaseName, lineage: Lineage) -> Result<Image, ImageError> {
+        let _changing = self.shared.changing.lock().await;
+        if let Some(image) = self.get(database, lineage) {
+            return Ok(image);
+        }
+        let create = async {
+            let parent = name::database_directory(&self.shared.root, database);
+            let directory = name::image_directory(&self.shared.root, database, lineage);
+            disk::create_directories(&directory).await?;
+            disk::sync_directory(&self.shared.root).await?;
+            disk::sync_directory(&parent).await?;
+            Image::open(database.clone(), lineage, directory, Arc::clone(&self.shared.folds)).await
+        };
+        let image = create.await.map_err(|source| io_error(database, lineage, source))?;
+        lock(&self.shared.images).insert((database.clone(), lineage), image.clone());
+        Ok(image)
     }
 
     /// Every image, in the order of names and lineages.
     pub fn images(&self) -> Vec<Image> {
-        unimplemented!()
+        lock(&self.shared.images).values().cloned().collect()
     }
 
     /// Holds an image and streams it as a snapshot segment, for a peer to [`ImageStore::import`].
     ///
     /// # Errors
-    /// As [`Image::hold`]; the stream's as [`super::Hold::snapshot`].
+    /// [`ImageError::Empty`] if there is none, or as [`Image::hold`]; the stream's as [`super::Hold::snapshot`].
     pub async fn export(
         &self,
         database: &DatabaseName,
         lineage: Lineage,
         limit: Duration,
     ) -> Result<(ImageManifest, SegmentStream), ImageError> {
-        unimplemented!()
+        let image = self.get(database, lineage);
+        let image = image.ok_or_else(|| ImageError::Empty { image: format!("{database}@{lineage}") })?;
+        let hold = image.hold(limit).await?;
+        Ok((hold.manifest(), hold.snapshot()))
     }
 
-    /// Takes in a snapshot segment as the image of `database`, in place of any it has of that lineage. The old one
-    /// stays untouched until all of the new one is verified and durable.
+    /// Takes in a snapshot segment as the image of `database`, in place of any it has of that lineage, unless that one
+    /// is sound and newer. The old one stays untouched until all of the new one is verified and durable; holds on it
+    /// expire then.
     ///
     /// # Errors
     /// [`ImageError::Segment`] if the bytes are damaged or not what `expected` says.
@@ -84,16 +147,27 @@ impl ImageStore {
         &self,
         database: &DatabaseName,
         expected: ImageManifest,
-        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
     ) -> Result<Image, ImageError> {
-        unimplemented!()
+        let image = self.get_or_create(database, expected.position.lineage).await?;
+        image.import(expected, bytes).await?;
+        Ok(image)
     }
 
-    /// Removes an image.
+    /// Removes an image. Nobody may use it any more.
     ///
     /// # Errors
-    /// [`ImageError::Io`].
+    /// The disk's.
     pub async fn remove(&self, database: &DatabaseName, lineage: Lineage) -> Result<(), ImageError> {
-        unimplemented!()
+        let _changing = self.shared.changing.lock().await;
+        if lock(&self.shared.images).remove(&(database.clone(), lineage)).is_none() {
+            return Ok(());
+        }
+        let directory = name::image_directory(&self.shared.root, database, lineage);
+        disk::remove_directory(&directory).await.map_err(|source| io_error(database, lineage, source))
     }
+}
+
+fn io_error(database: &DatabaseName, lineage: Lineage, source: io::Error) -> ImageError {
+    ImageError::Io { image: format!("{database}@{lineage}"), source }
 }

@@ -107,6 +107,11 @@ impl<R: PageRecord> PageVector<R> {
         &self.records
     }
 
+    /// Whether the open transaction has pages behind one that is missing so far.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.beyond.is_empty()
+    }
+
     /// The record of a page, if the database has it.
     pub fn get(&self, page: PageNumber) -> Option<R> {
         self.records.get((page.0 as usize).checked_sub(1)?).copied()

@@ -1,0 +1,223 @@
+//! Reading an image at exactly one position while folding waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use seawall_host::time::{self, Instant};
+use seawall_proto::checksum::Checksum;
+use seawall_proto::position::{PageNumber, Position, Txid};
+use tokio::sync::MutexGuard;
+
+use super::image::{Shared, State, lock};
+use super::snapshot::{self, SegmentStream};
+use super::{ImageError, ImageManifest};
+
+/// Bytes of pages that are read at once.
+const BATCH_BYTES: usize = 1 << 20;
+/// Entries of the vector that are looked at in one turn.
+const SCAN_ENTRIES: usize = 1 << 16;
+
+/// Who keeps folding from going on.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    limits: BTreeMap<u64, Instant>,
+    next: u64,
+    /// Folds that wait: new holds let them go first.
+    waiting: usize,
+}
+
+impl Holds {
+    pub(super) fn expire_all(&mut self) {
+        self.limits.clear();
+    }
+}
+
+/// Keeps an image at one position until it is dropped or its limit has passed.
+pub struct Hold {
+    shared: Arc<Shared>,
+    id: u64,
+    manifest: ImageManifest,
+}
+
+/// Pages of an image on their way out.
+pub(super) struct Batch {
+    pub(super) pages: Vec<(PageNumber, Checksum, Bytes)>,
+    /// Where to go on; `None` at the end of the database.
+    pub(super) next: Option<PageNumber>,
+}
+
+impl Hold {
+    pub(super) async fn acquire(shared: &Arc<Shared>, limit: Duration) -> Result<Self, ImageError> {
+        loop {
+            let mut changed = std::pin::pin!(shared.changed.notified());
+            changed.as_mut().enable();
+            let mut state = shared.state.lock().await;
+            if lock(&shared.holds).waiting == 0 {
+                let working = &shared.load(&mut state).await?.working;
+                let position = working.position;
+                if !working.is_exact() && !working.is_consistent() {
+                    let until = working.until();
+                    return Err(ImageError::Recovering { image: shared.name(), folded: position.txid, until });
+                }
+                let manifest = working.manifest().ok_or_else(|| ImageError::Empty { image: shared.name() })?;
+                let mut holds = lock(&shared.holds);
+                let id = holds.next;
+                holds.next += 1;
+                holds.limits.insert(id, Instant::now() + limit);
+                return Ok(Self { shared: Arc::clone(shared), id, manifest });
+            }
+            drop(state);
+            changed.await;
+        }
+    }
+
+    /// What is held.
+    pub fn manifest(&self) -> ImageManifest {
+        self.manifest
+    }
+
+    /// The hashes of `count` pages from `first` on, fewer at the end of the database; the lock page's is 0.
+    ///
+    /// # Errors
+    /// [`ImageError::HoldExpired`], [`ImageError::Io`].
+    pub async fn page_hashes(&self, first: PageNumber, count: usize) -> Result<Vec<u64>, ImageError> {
+        let mut state = self.shared.state.lock().await;
+        self.check()?;
+        let working = &self.shared.load(&mut state).await?.working;
+        self.check_position(working.position)?;
+        let entries = working.entries().iter().skip((first.0 as usize).saturating_sub(1)).take(count);
+        Ok(entries.map(|entry| entry.hash.0).collect())
+    }
+
+    /// The whole database as a snapshot segment (squashed, from txid 1, from the empty database). Every page is hashed
+    /// again on its way out. The hold lasts as long as the stream.
+    ///
+    /// The stream's errors: [`ImageError::Quarantined`] where a page is not what its hash says (the image is
+    /// quarantined then), [`ImageError::HoldExpired`], [`ImageError::Io`].
+    pub fn snapshot(self) -> SegmentStream {
+        let lineage = self.manifest.position.lineage;
+        snapshot::stream(self, Position { lineage, ..Position::default() })
+    }
+
+    /// The last version of every page changed after `after`, as a squashed segment that continues `after`.
+    /// Otherwise as [`Hold::snapshot`].
+    ///
+    /// The stream gives [`ImageError::Segment`] if `after` is not an earlier position of the same lineage.
+    pub fn changes_since(self, after: Position) -> SegmentStream {
+        snapshot::stream(self, after)
+    }
+
+    /// The next pages from `from` on that changed after `after`, with the hashes they must have.
+    pub(super) async fn read_batch(&self, from: PageNumber, after: Txid) -> Result<Batch, ImageError> {
+        let mut state = self.shared.state.lock().await;
+        self.check()?;
+        let loaded = self.shared.load_written(&mut state).await?;
+        self.check_position(loaded.working.position)?;
+        let page_size = self.manifest.page_size;
+        let bytes = page_size.bytes() as usize;
+        let entries = loaded.working.entries();
+        let mut chosen: Vec<(PageNumber, Checksum)> = Vec::new();
+        let mut page = from.0;
+        let end = self.manifest.page_count.min(from.0.saturating_add(SCAN_ENTRIES as u32 - 1));
+        while page <= end && chosen.len() * bytes < BATCH_BYTES {
+            let entry = entries.get(page as usize - 1).copied().unwrap_or_default();
+            if PageNumber(page) != page_size.lock_page() && entry.changed > after {
+                chosen.push((PageNumber(page), entry.hash));
+            }
+            page += 1;
+        }
+        let next = (page <= self.manifest.page_count).then_some(PageNumber(page));
+        let mut pages = Vec::with_capacity(chosen.len());
+        for run in chosen.chunk_by(|a, b| a.0.0 + 1 == b.0.0) {
+            let read = loaded.files.read_pages(page_size, run[0].0, run.len()).await;
+            let read = self.shared.io(read)?;
+            for (index, &(page, hash)) in run.iter().enumerate() {
+                let piece = read.slice((index * bytes).min(read.len())..((index + 1) * bytes).min(read.len()));
+                pages.push((page, hash, piece));
+            }
+        }
+        Ok(Batch { pages, next })
+    }
+
+    /// A page was read that is not what its hash says.
+    pub(super) async fn report_damage(&self, page: PageNumber) -> ImageError {
+        let mut state = self.shared.state.lock().await;
+        let image = self.shared.name();
+        if let Err(error) = self.check() {
+            return error;
+        }
+        match self.shared.load(&mut state).await {
+            Err(error) => error,
+            // A fold that a crash interrupted left a later version of the page; folding on mends it.
+            Ok(loaded) if !loaded.working.is_exact() => {
+                let (folded, until) = (loaded.working.position.txid, loaded.working.until());
+                ImageError::Recovering { image, folded, until }
+            }
+            Ok(_) => {
+                let reason = format!("page {} on disk is not what its hash says", page.0);
+                self.shared.quarantine(&mut state, reason).await
+            }
+        }
+    }
+
+    pub(super) fn segment_error(&self, cause: impl ToString) -> ImageError {
+        ImageError::Segment { image: self.shared.name(), cause: cause.to_string() }
+    }
+
+    fn check(&self) -> Result<(), ImageError> {
+        if lock(&self.shared.holds).limits.contains_key(&self.id) { Ok(()) } else { Err(self.expired()) }
+    }
+
+    /// After an error on the disk the image goes back to what is durable, holds or not.
+    fn check_position(&self, position: Position) -> Result<(), ImageError> {
+        if position == self.manifest.position { Ok(()) } else { Err(self.expired()) }
+    }
+
+    fn expired(&self) -> ImageError {
+        ImageError::HoldExpired { image: self.shared.name() }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        lock(&self.shared.holds).limits.remove(&self.id);
+        self.shared.changed.notify_waiters();
+    }
+}
+
+/// Counts a fold that waits.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.holds).waiting -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Shared {
+    /// Waits until nobody holds the image any more, or the limits of all holds have passed.
+    pub(super) async fn wait_for_holds(&self) -> MutexGuard<'_, State> {
+        let mut waiting = None;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let state = self.state.lock().await;
+            let last_limit = {
+                let mut holds = lock(&self.holds);
+                let now = Instant::now();
+                holds.limits.retain(|_, limit| *limit > now);
+                holds.limits.values().max().copied()
+            };
+            let Some(last_limit) = last_limit else { return state };
+            drop(state);
+            if waiting.is_none() {
+                lock(&self.holds).waiting += 1;
+                waiting = Some(Waiting(self));
+            }
+            let _ = time::timeout_at(last_limit, changed).await;
+        }
+    }
+}
