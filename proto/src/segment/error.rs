@@ -1,6 +1,6 @@
 //! What can go wrong with segments.
 
-use super::header::InvalidHeader;
+use super::header::{InvalidHeader, SegmentKind};
 use crate::checksum::Checksum;
 use crate::position::{Lineage, PageNumber, PageSize, Txid};
 
@@ -76,6 +76,24 @@ pub enum EncodeError {
         /// The previous commit time.
         previous_ms: i64,
     },
+    /// A commit that states another number of pages than it ends. Only found in segments that others wrote.
+    #[error("transaction {txid} states {stated} pages but carries {found}")]
+    PagesMiscounted {
+        /// The transaction.
+        txid: Txid,
+        /// What its commit states.
+        stated: u32,
+        /// What it carries.
+        found: u32,
+    },
+    /// A transaction of another kind than its segment. Only found in segments that others wrote.
+    #[error("transaction {txid} does not fit a segment of kind {kind:?}")]
+    Kind {
+        /// The transaction.
+        txid: Txid,
+        /// The segment's kind.
+        kind: SegmentKind,
+    },
 }
 
 /// Why some bytes are not a segment. Get the segment from another source.
@@ -108,6 +126,14 @@ pub enum SegmentError {
         offset: u64,
         /// Which rule.
         what: &'static str,
+    },
+    /// The bytes are intact, but a transaction breaks a rule.
+    #[error("the segment breaks the format's rules in the part at byte {offset}: {rule}")]
+    Rule {
+        /// Where the part begins.
+        offset: u64,
+        /// Which rule.
+        rule: EncodeError,
     },
     /// It ends too early.
     #[error("the segment is cut off: it ends after {bytes} bytes")]

@@ -1,5 +1,6 @@
 //! One transaction of a segment.
 
+use super::record::Commit;
 use crate::checksum::Checksum;
 use crate::position::Txid;
 
@@ -18,4 +19,11 @@ pub struct Transaction {
     pub pages: u32,
     /// It has no history inside: collected by comparison, not read from the WAL.
     pub resync: bool,
+}
+
+impl From<&Transaction> for Commit {
+    fn from(transaction: &Transaction) -> Self {
+        let &Transaction { page_count, commit_time_ms, checksum_after, pages, resync, txid: _ } = transaction;
+        Self { page_count, pages, commit_time_ms, checksum_after, resync }
+    }
 }
