@@ -83,3 +83,28 @@ impl ReadFile {
         Ok(filled)
     }
 }
+
+/// Holds POSIX write locks on all of a file, so that no SQLite connection of another process can use it.
+///
+/// Not for databases that this process itself has open: POSIX locks belong to the process, and dropping this drops
+/// SQLite's own with it.
+#[derive(Debug)]
+pub struct WholeFileLock(#[expect(dead_code, reason = "held for its drop")] fs::File);
+
+/// Locks all of the file at `path`; `None` if nothing is there.
+///
+/// # Errors
+/// `WouldBlock` if another process holds any lock on it, or whatever the operating system gives.
+pub fn lock_whole_file(path: &Path) -> io::Result<Option<WholeFileLock>> {
+    let file = match fs::OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(WholeFileLock(file))),
+        // POSIX lets systems answer either.
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,1 +1,32 @@
-//! Gives a database back.
+//! Restoring a database from a cluster or from a destination: listing, planning, applying, proving, putting in place.
+
+mod apply;
+mod cluster_source;
+mod destination_source;
+mod image_file;
+mod integrity;
+pub mod plan;
+mod run;
+mod source;
+mod source_url;
+mod target;
+mod times;
+
+pub use cluster_source::ClusterSource;
+pub use destination_source::DestinationSource;
+pub(crate) use destination_source::list_segments;
+pub use integrity::IntegrityCheck;
+pub use run::{Outcome, PlannedObject, Progress, RestoreError, RestoreOptions, Restored, When, restore};
+pub use source::{Breadth, ByteStream, Listing, RestoreSource, SourceError, SourceObject};
+pub use source_url::{InvalidSource, SourceUrl};
+pub use target::TargetError;
+
+use seawall_host::time::UnixMillis;
+
+/// A time as people and programs read it: RFC 3339, UTC, milliseconds.
+pub fn show_time(time: UnixMillis) -> String {
+    match jiff::Timestamp::from_millisecond(time.0) {
+        Ok(timestamp) => format!("{timestamp:.3}"),
+        Err(_) => format!("{} ms since 1970", time.0),
+    }
+}

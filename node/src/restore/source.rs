@@ -1,0 +1,88 @@
+//! Where a restore reads from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use seawall_proto::object_name::ObjectName;
+use seawall_proto::position::Position;
+
+/// A segment that a source can give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceObject {
+    /// Where it lies, for people: a destination's URL, or a node and its destination.
+    pub origin: Arc<str>,
+    /// Which of the source's servers gives it; the source's own number.
+    pub route: u32,
+    /// What it holds.
+    pub name: ObjectName,
+    /// Bytes; an estimate for a node's image.
+    pub size: u64,
+    /// Commit time of its last transaction, milliseconds since 1970, if the listing knows it.
+    pub commit_time_ms: Option<i64>,
+}
+
+/// How far to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breadth {
+    /// What is quick to find and usually suffices.
+    Narrow,
+    /// Everything: every node, every destination behind them.
+    Wide,
+}
+
+/// What a source has.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Every segment, in no particular order.
+    pub objects: Vec<SourceObject>,
+    /// The newest state, where the source knows it for certain; a restore of the newest must arrive exactly there.
+    pub head: Option<Position>,
+    /// What could not be looked at, and other things to tell.
+    pub warnings: Vec<String>,
+}
+
+/// Why a source did not give what was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The source cannot be used at all until something changes.
+    #[error("{origin}: {cause}")]
+    Unusable {
+        /// Where.
+        origin: String,
+        /// What happened and what to do.
+        cause: String,
+    },
+    /// This one object cannot be had.
+    #[error("{object} from {origin}: {cause}")]
+    Object {
+        /// Where.
+        origin: String,
+        /// Which.
+        object: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The source has moved on since it was listed: list it again.
+    #[error("{origin} has moved on: {cause}")]
+    Changed {
+        /// Where.
+        origin: String,
+        /// What changed.
+        cause: String,
+    },
+}
+
+/// A stream of the bytes of an object, in order.
+pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
+
+/// A place to restore one database from.
+pub trait RestoreSource: Send + Sync {
+    /// Where it is, for people.
+    fn describe(&self) -> &str;
+    /// What it has. Empty if it is reachable but knows nothing of the database.
+    fn list(&self, breadth: Breadth) -> BoxFuture<'_, Result<Listing, SourceError>>;
+    /// The bytes of an object, from the first to the last.
+    fn read(&self, object: &SourceObject) -> ByteStream;
+}
