@@ -1,4 +1,6 @@
 //! The gRPC services of a node.
 
 pub mod admission;
+pub mod cluster;
 pub mod ingest;
+pub mod restore;
