@@ -1,9 +1,27 @@
 //! Destinations: places outside the cluster that hold segments and snapshots. One file a kind behind one small trait.
 
+mod config;
+mod file;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+pub use config::{
+    DestinationConfig, DestinationOptions, InvalidDestination, Secret, open, open_url, process_environment,
+    resolve_file_url,
+};
+pub use file::FileDestination;
+#[cfg(feature = "s3")]
+pub use s3::{S3Destination, S3Options};
+
+/// The bytes of an object, piece by piece, as its maker produces them.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// How a creation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +62,16 @@ pub enum DestinationError {
         /// What it answered and what to do.
         cause: String,
     },
+    /// What was to be created could not be produced; nothing is left behind under its name.
+    #[error("{destination}: {name} was not created, because its contents could not be read: {cause}")]
+    Source {
+        /// The destination's URL.
+        destination: String,
+        /// The object.
+        name: String,
+        /// What the producer of the bytes reported.
+        cause: String,
+    },
     /// It may work later: unreachable, slow, overloaded, full.
     #[error("{destination}: {action}: {cause}")]
     Unavailable {
@@ -60,10 +88,24 @@ pub enum DestinationError {
 pub trait Destination: Send + Sync + 'static {
     /// Where it is, for people; never shows a secret.
     fn url(&self) -> &str;
-    /// Whether [`Destination::create`] is atomic against other creators of the same name.
+    /// Asks the place whether it can do what is needed, and warns in the log where it can do less; the answer of
+    /// [`Destination::creates_conditionally`] rests on it. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// As creating an object would give: it tells an operator early what is wrong.
+    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>>;
+    /// Whether creation is atomic against other creators of the same name, as far as is known.
     fn creates_conditionally(&self) -> bool;
     /// Creates an object from `parts`, one behind the other, durable when this returns; never overwrites.
     fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>>;
+    /// As [`Destination::create`], for objects too large to be held in memory. `size_hint` is their length in bytes
+    /// if it is known, roughly; the length itself is where `content` ends.
+    fn create_streaming(
+        &self,
+        name: &str,
+        size_hint: Option<u64>,
+        content: ByteStream,
+    ) -> BoxFuture<'_, Result<Creation, DestinationError>>;
     /// Reads `length` bytes from `offset`; fewer only where the object ends.
     fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>>;
     /// Lists every object whose name begins with `prefix`, in the order of names.

@@ -1,0 +1,246 @@
+//! From plain configuration values to destinations.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Destination, FileDestination, NamedDestination};
+
+/// The schemes that [`open_url`] knows, for messages.
+#[cfg(feature = "s3")]
+const SUPPORTED: &str = "file://DIRECTORY, s3://BUCKET[/PREFIX]";
+#[cfg(not(feature = "s3"))]
+const SUPPORTED: &str = "file://DIRECTORY";
+
+/// Names that mean something else where a destination's name is expected (receipts, sources of a restore).
+const RESERVED: [&str; 4] = ["all", "local", "node", "quorum"];
+
+/// A value that is never shown, in logs and messages neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for whoever must send it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What may be said of a destination beside its URL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationOptions {
+    /// Where the store's API is, such as `http://127.0.0.1:8333`; without, the provider's own.
+    pub endpoint: Option<String>,
+    /// The provider's region.
+    pub region: Option<String>,
+    /// The public half of a static key.
+    pub access_key_id: Option<String>,
+    /// The secret half of a static key.
+    pub secret_access_key: Option<Secret>,
+    /// Whether the bucket stands in the path instead of the host name; by default if an endpoint is given.
+    pub path_style: Option<bool>,
+}
+
+/// One destination as the configuration describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationConfig {
+    /// The name that status, receipts and metrics use.
+    pub name: String,
+    /// Where it is: `file:///directory` or `s3://bucket/prefix`.
+    pub url: String,
+    /// Close a window of level 0 after this long at the latest.
+    pub upload_interval: Duration,
+    /// What its kind wants beside the URL.
+    pub options: DestinationOptions,
+}
+
+/// Why a destination cannot be used as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDestination {
+    /// The name is empty, reserved, or has odd characters.
+    #[error(
+        "`{0}` cannot be the name of a destination: use letters, digits, `.`, `_`, `-`, and none of all, local, node, quorum"
+    )]
+    Name(String),
+    /// The URL's scheme is none of the supported.
+    #[error("`{url}` is not a destination: supported are {SUPPORTED}")]
+    Scheme {
+        /// The URL as it was given, without what might be secret.
+        url: String,
+    },
+    /// The URL or an option does not fit its kind.
+    #[error("`{url}`: {cause}")]
+    Value {
+        /// The URL as it was given, without what might be secret.
+        url: String,
+        /// What is wrong, and what to write instead.
+        cause: String,
+    },
+}
+
+/// A variable of the process's environment, if it is set and not empty.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The destination that `config` describes. Nothing is connected to yet.
+/// `environment` answers variables that stand in where the configuration says nothing.
+///
+/// # Errors
+/// [`InvalidDestination`] says which value does not fit.
+pub fn open(
+    config: &DestinationConfig,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<NamedDestination, InvalidDestination> {
+    let name = &config.name;
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || !name.bytes().all(fine) || RESERVED.contains(&name.as_str()) {
+        return Err(InvalidDestination::Name(name.clone()));
+    }
+    let destination = open_url(&config.url, &config.options, environment)?;
+    Ok(NamedDestination { name: name.clone(), upload_interval: config.upload_interval, destination })
+}
+
+/// The destination at `url`, for those who have no configuration of it. Nothing is connected to yet.
+///
+/// An `s3://` URL may carry `endpoint`, `region` and `path-style` as query parameters; `options` come first, then
+/// these, then `environment`.
+///
+/// # Errors
+/// [`InvalidDestination`] says what does not fit.
+pub fn open_url(
+    url: &str,
+    options: &DestinationOptions,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Arc<dyn Destination>, InvalidDestination> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(InvalidDestination::Scheme { url: shown(url) });
+    };
+    match scheme {
+        "file" => open_file(url, rest, options),
+        #[cfg(feature = "s3")]
+        "s3" => {
+            let options = super::S3Options::from_values(url, options, environment)?;
+            Ok(Arc::new(super::S3Destination::new(options)))
+        }
+        _ => {
+            let _ = environment;
+            Err(InvalidDestination::Scheme { url: shown(url) })
+        }
+    }
+}
+
+fn open_file(
+    url: &str,
+    path: &str,
+    options: &DestinationOptions,
+) -> Result<Arc<dyn Destination>, InvalidDestination> {
+    let refuse = |cause: &str| Err(InvalidDestination::Value { url: shown(url), cause: cause.to_owned() });
+    if path.is_empty() {
+        return refuse("the directory is missing: write file:///absolute/directory");
+    }
+    if *options != DestinationOptions::default() {
+        return refuse("a directory has no endpoint, region or keys: remove them");
+    }
+    Ok(Arc::new(FileDestination::new(Path::new(path))))
+}
+
+/// Makes a `file://` URL with a relative path relative to `base`; other URLs stay as they are.
+pub fn resolve_file_url(url: &str, base: &Path) -> String {
+    match url.strip_prefix("file://") {
+        Some(path) if !path.is_empty() && Path::new(path).is_relative() => {
+            format!("file://{}", base.join(path).display())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// A URL as it may be shown: user information and query parameters are cut out.
+pub(super) fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            // A file's path is no authority: an `@` in it is part of a name.
+            if scheme == "file" { url.to_owned() } else { format!("{scheme}://{host}{path}") }
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    fn config(name: &str, url: &str) -> DestinationConfig {
+        DestinationConfig {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            upload_interval: Duration::from_secs(10),
+            options: DestinationOptions::default(),
+        }
+    }
+
+    #[test]
+    fn opens_what_is_supported_and_names_it() {
+        let opened = open(&config("local", "file:///backups"), &nothing).unwrap();
+        assert_eq!((opened.name.as_str(), opened.destination.url()), ("local", "file:///backups"));
+    }
+
+    #[test]
+    fn refuses_unknown_schemes_with_the_supported_ones() {
+        for url in ["ftp://host/dir", "/backups", "", "backups", "FILE:///x"] {
+            let error = open(&config("x", url), &nothing).err().unwrap();
+            assert!(matches!(error, InvalidDestination::Scheme { .. }), "{url}: {error}");
+            assert!(error.to_string().contains("file://DIRECTORY"), "{error}");
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_mean_something_else() {
+        for name in ["", "all", "quorum", "local", "node", "a b", "a/b", "ä"] {
+            let result = open(&config(name, "file:///backups"), &nothing);
+            assert!(matches!(result, Err(InvalidDestination::Name(_))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_options_that_a_directory_has_no_use_for() {
+        let mut config = config("x", "file:///backups");
+        config.options.region = Some("eu".to_owned());
+        assert!(open(&config, &nothing).err().unwrap().to_string().contains("remove them"));
+    }
+
+    #[test]
+    fn relative_directories_belong_to_the_configuration_file() {
+        let base = Path::new("/etc/seawall");
+        assert_eq!(resolve_file_url("file://backups", base), "file:///etc/seawall/backups");
+        assert_eq!(resolve_file_url("file:///backups", base), "file:///backups");
+        assert_eq!(resolve_file_url("s3://bucket/x", base), "s3://bucket/x");
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        assert_eq!(shown("s3://key:secret@bucket/prefix?token=1"), "s3://bucket/prefix");
+        let error = open(&config("x", "ftp://user:hunter2@host/"), &nothing).err().unwrap();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+}
