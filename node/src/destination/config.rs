@@ -142,11 +142,7 @@ pub fn open_url(
     }
 }
 
-fn open_file(
-    url: &str,
-    path: &str,
-    options: &DestinationOptions,
-) -> Result<Arc<dyn Destination>, InvalidDestination> {
+fn open_file(url: &str, path: &str, options: &DestinationOptions) -> Result<Arc<dyn Destination>, InvalidDestination> {
     let refuse = |cause: &str| Err(InvalidDestination::Value { url: shown(url), cause: cause.to_owned() });
     if path.is_empty() {
         return refuse("the directory is missing: write file:///absolute/directory");

@@ -1,0 +1,268 @@
+//! S3 and whatever speaks like it.
+
+mod body;
+mod client;
+mod error;
+mod options;
+mod upload;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::put_object::PutObjectError;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use seawall_host::random;
+use tokio::sync::OnceCell;
+
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
+pub use options::S3Options;
+
+/// Larger objects are created by multipart upload.
+const SINGLE_PUT_BYTES: u64 = 64 << 20;
+
+/// Objects in a bucket, below a prefix.
+///
+/// Nothing is connected to before the first call. The SDK retries little: whoever calls does, with a wider view.
+/// Objects are created with `If-None-Match: *`; at a store that ignores or refuses this (see
+/// [`Destination::probe`]) existence is asked for before each creation, which leaves a gap between the two.
+pub struct S3Destination {
+    options: S3Options,
+    client: OnceCell<Client>,
+    conditional: AtomicBool,
+}
+
+impl std::fmt::Debug for S3Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Destination").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl S3Destination {
+    /// The destination that `options` describes.
+    pub fn new(options: S3Options) -> Self {
+        Self { options, client: OnceCell::new(), conditional: AtomicBool::new(true) }
+    }
+
+    async fn client(&self) -> &Client {
+        self.client.get_or_init(|| client::connect(&self.options)).await
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.options.prefix)
+    }
+
+    fn failed<E>(&self, action: &str, name: &str, error: &SdkError<E>) -> DestinationError
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        error::describe(&self.options, action, name, error)
+    }
+
+    async fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        let conditional = self.creates_conditionally();
+        if !conditional && self.exists(name).await? {
+            return Ok(Creation::AlreadyExists);
+        }
+        match self.put_object(name, parts, conditional).await {
+            Ok(()) => Ok(Creation::Created),
+            Err(error) if conditional && error::already_exists(&error) => Ok(Creation::AlreadyExists),
+            Err(error) => Err(self.failed("create", name, &error)),
+        }
+    }
+
+    async fn put_object(
+        &self,
+        name: &str,
+        parts: Vec<Bytes>,
+        conditional: bool,
+    ) -> Result<(), SdkError<PutObjectError>> {
+        let request = self
+            .client()
+            .await
+            .put_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(name))
+            .content_type("application/octet-stream")
+            .content_length(body::length(&parts))
+            .checksum_crc32_c(body::crc32c(&parts))
+            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .body(body::stream(parts));
+        request.send().await.map(drop)
+    }
+
+    async fn exists(&self, name: &str) -> Result<bool, DestinationError> {
+        let request = self.client().await.head_object().bucket(&self.options.bucket).key(self.key(name));
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match self.failed("look for", name, &error) {
+                DestinationError::NotFound { .. } => Ok(false),
+                other => Err(other),
+            },
+        }
+    }
+
+    async fn list_below(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let request = self
+                .client()
+                .await
+                .list_objects_v2()
+                .bucket(&self.options.bucket)
+                .prefix(self.key(prefix))
+                .set_continuation_token(token.take());
+            let page = request.send().await.map_err(|error| self.failed("list", prefix, &error))?;
+            for object in page.contents() {
+                let name = object.key().and_then(|key| key.strip_prefix(&self.options.prefix));
+                if let Some(name) = name {
+                    let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                    found.push(ListedObject { name: name.to_owned(), size });
+                }
+            }
+            token = page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)).map(str::to_owned);
+            if token.is_none() {
+                found.sort();
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        // Stores count in signed numbers.
+        let last = offset.saturating_add(length - 1).min(i64::MAX as u64);
+        let request = self
+            .client()
+            .await
+            .get_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(name))
+            .range(format!("bytes={offset}-{last}"));
+        let response = match request.send().await {
+            Ok(response) => response,
+            // The range begins where the object ends, or beyond.
+            Err(error) if error::status(&error) == Some(416) => return Ok(Bytes::new()),
+            Err(error) => return Err(self.failed("read", name, &error)),
+        };
+        if offset > 0 && response.content_range().is_none() {
+            return Err(self.unavailable("read", name, "it answered the whole object where a range was asked for"));
+        }
+        let mut content = response.body;
+        let mut pieces = Vec::new();
+        let mut received = 0_u64;
+        while let Some(piece) = content.next().await {
+            let piece = piece.map_err(|error| self.unavailable("read", name, &error.to_string()))?;
+            received += piece.len() as u64;
+            if received > length {
+                return Err(self.unavailable("read", name, "it answered more bytes than were asked for"));
+            }
+            pieces.push(piece);
+        }
+        Ok(body::join(pieces))
+    }
+
+    fn unavailable(&self, action: &str, name: &str, cause: &str) -> DestinationError {
+        DestinationError::Unavailable {
+            destination: self.options.url.clone(),
+            action: format!("{action} {name}"),
+            cause: cause.to_owned(),
+        }
+    }
+
+    /// Creates an object twice: the second time must find the first. Answers whether it did.
+    async fn try_conditional_creation(&self) -> Result<bool, DestinationError> {
+        let name = format!("@seawall-probe/{:016x}", random::u64());
+        match self.put_object(&name, Vec::new(), true).await {
+            Ok(()) => {}
+            Err(error) if error::condition_unknown(&error) => return Ok(false),
+            Err(error) => return Err(self.failed("create", &name, &error)),
+        }
+        let again = self.put_object(&name, Vec::new(), true).await;
+        // Keys that may not delete leave an empty object behind: no reason not to upload.
+        if let Err(error) = self.delete_object(&name).await {
+            tracing::warn!(destination = self.options.url, %error, "cannot delete what was created to try the store");
+        }
+        match again {
+            Ok(()) => Ok(false),
+            Err(error) if error::already_exists(&error) => Ok(true),
+            Err(error) => Err(self.failed("create", &name, &error)),
+        }
+    }
+
+    async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
+        let request = self.client().await.delete_object().bucket(&self.options.bucket).key(self.key(name));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.failed("delete", name, &error) {
+                DestinationError::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+}
+
+impl Destination for S3Destination {
+    fn url(&self) -> &str {
+        &self.options.url
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
+        async move {
+            let conditional = self.try_conditional_creation().await?;
+            self.conditional.store(conditional, Ordering::Relaxed);
+            if !conditional {
+                tracing::warn!(
+                    destination = self.options.url,
+                    "this store cannot create objects only if none exists: one more request goes before each upload, and \
+                     a node that wrongly takes itself for the leader may replace an object by another of the same state"
+                );
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn creates_conditionally(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed)
+    }
+
+    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
+        let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        if length > SINGLE_PUT_BYTES {
+            return self.create_streaming(name, Some(length), stream::iter(parts.into_iter().map(Ok)).boxed());
+        }
+        let name = name.to_owned();
+        async move { self.put(&name, parts).await }.boxed()
+    }
+
+    fn create_streaming(
+        &self,
+        name: &str,
+        size_hint: Option<u64>,
+        content: ByteStream,
+    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
+        let name = name.to_owned();
+        async move { self.upload(&name, size_hint, content).await }.boxed()
+    }
+
+    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
+        let name = name.to_owned();
+        async move { self.read_range(&name, offset, length).await }.boxed()
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
+        let prefix = prefix.to_owned();
+        async move { self.list_below(&prefix).await }.boxed()
+    }
+
+    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
+        let name = name.to_owned();
+        async move { self.delete_object(&name).await }.boxed()
+    }
+}

@@ -1,0 +1,352 @@
+//! One database on its way to one destination.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::select;
+use seawall_host::task::{self, OwnedTask};
+use seawall_host::time::{self, Instant, UnixMillis};
+use seawall_host::{random, task::spawn_owned};
+use seawall_proto::object_name::{Level, ObjectName};
+use seawall_proto::position::{Lineage, Position, Txid};
+use tokio::sync::Semaphore;
+
+use super::metrics::LaneMetrics;
+use super::plan::{LaneProgress, Situation, Step, Taken, Window, back_off, decide};
+use super::progress::Reporter;
+use super::status::LaneBoard;
+use super::upload::{self, UploadError};
+use super::{CommittedLog, FanoutOptions, SnapshotSource};
+use crate::destination::{Creation, NamedDestination};
+
+/// Records asked of the position log at a time.
+const RECORDS_AT_A_TIME: usize = 256;
+
+/// What all lanes to one destination share, so that one destination's trouble takes nothing from another.
+pub(super) struct Outlet {
+    pub(super) destination: NamedDestination,
+    /// KiB of windows in memory.
+    pub(super) memory: Semaphore,
+    /// Snapshots under way.
+    pub(super) snapshots: Semaphore,
+}
+
+impl Outlet {
+    pub(super) fn new(destination: NamedDestination, options: &FanoutOptions) -> Self {
+        let memory = options.memory_bytes.max(options.window_bytes);
+        Self {
+            destination,
+            memory: Semaphore::new(usize::try_from(memory >> 10).unwrap_or(usize::MAX >> 4).max(1)),
+            snapshots: Semaphore::new(options.snapshots_at_once.max(1)),
+        }
+    }
+}
+
+/// What a lane works with.
+#[derive(Clone)]
+pub(super) struct LaneContext {
+    pub(super) log: Arc<dyn CommittedLog>,
+    pub(super) snapshots: Arc<dyn SnapshotSource>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) board: Arc<LaneBoard>,
+    pub(super) options: FanoutOptions,
+}
+
+/// A snapshot under way.
+struct SnapshotRun {
+    _task: OwnedTask,
+    outcome: Arc<Mutex<Option<Result<Position, UploadError>>>>,
+    begun: UnixMillis,
+    bytes_before: u64,
+    for_gap: bool,
+}
+
+/// How attempts of one kind fare.
+#[derive(Default)]
+struct Attempts {
+    failures: u32,
+    last: Option<Instant>,
+    retry_at: Option<Instant>,
+}
+
+impl Attempts {
+    fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    fn failed(&mut self, options: &FanoutOptions) {
+        self.failures = self.failures.saturating_add(1);
+        let now = Instant::now();
+        self.last = Some(now);
+        self.retry_at = Some(now + random::jitter(back_off(self.failures, options)));
+    }
+
+    /// Someone waits: try again now, unless that was tried a moment ago.
+    fn hasten(&mut self, options: &FanoutOptions) {
+        self.retry_at = self.last.map(|last| last + options.retry_first).min(self.retry_at);
+    }
+}
+
+/// The lane's task.
+pub(super) struct Lane {
+    context: LaneContext,
+    metrics: LaneMetrics,
+    progress: LaneProgress,
+    window: Window,
+    gap: bool,
+    uploads: Attempts,
+    snapshot_attempts: Attempts,
+    snapshot: Option<SnapshotRun>,
+    database_bytes: u64,
+}
+
+impl Lane {
+    pub(super) fn new(context: LaneContext) -> Self {
+        let metrics = LaneMetrics::new(context.board.database.as_str(), &context.board.destination);
+        Self {
+            context,
+            metrics,
+            progress: LaneProgress::replicated(Lineage(0), None),
+            window: Window::new(Txid::NONE),
+            gap: false,
+            uploads: Attempts::default(),
+            snapshot_attempts: Attempts::default(),
+            snapshot: None,
+            database_bytes: 0,
+        }
+    }
+
+    /// Carries on for as long as it is polled.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.finish_snapshot();
+            self.look();
+            let (close_to, asked) = {
+                let mut state = self.context.board.state();
+                (state.close_to, std::mem::take(&mut state.asked))
+            };
+            if asked {
+                self.uploads.hasten(&self.context.options);
+                self.snapshot_attempts.hasten(&self.context.options);
+            }
+            let step = decide(&Situation {
+                now: Instant::now(),
+                wall_clock: UnixMillis::now(),
+                options: &self.context.options,
+                upload_interval: self.context.outlet.destination.upload_interval,
+                progress: self.progress,
+                window: &self.window,
+                gap: self.gap,
+                close_to,
+                retry_at: self.uploads.retry_at,
+                snapshot_running: self.snapshot.is_some(),
+                snapshot_retry_at: self.snapshot_attempts.retry_at,
+                database_bytes: self.database_bytes,
+            });
+            match step {
+                Step::UploadWindow => self.upload_window(close_to).await,
+                Step::BeginSnapshot(at_least) => self.begin_snapshot(at_least),
+                Step::Wait(until) => self.wait(until).await,
+            }
+        }
+    }
+
+    async fn wait(&self, until: Option<Instant>) {
+        let woken = std::pin::pin!(self.context.board.wake.notified());
+        match until {
+            Some(until) => _ = select(woken, std::pin::pin!(time::sleep_until(until))).await,
+            None => woken.await,
+        }
+    }
+
+    /// Takes note of what was committed since.
+    fn look(&mut self) {
+        let board = Arc::clone(&self.context.board);
+        let Some(view) = self.context.log.database(&board.database) else { return };
+        let head = Txid(view.head.txid);
+        let agreed = LaneProgress::replicated(Lineage(view.head.lineage), view.destinations.get(&board.destination));
+        if agreed.lineage != self.progress.lineage || agreed.watermark > self.progress.watermark {
+            self.progress = agreed;
+            self.window = Window::new(agreed.watermark);
+            self.gap = false;
+            self.snapshot = None;
+        }
+        self.database_bytes = u64::from(view.head.page_count) * u64::from(view.head.page_size);
+        self.fill_window(head);
+        let mut state = board.state();
+        state.watermark = self.progress.watermark;
+        state.head = head;
+        state.window_bytes = self.window.bytes();
+        state.pending_since =
+            if self.gap { state.pending_since.or_else(|| Some(Instant::now())) } else { self.window.opened() };
+        drop(state);
+        self.metrics.stands(&board.status(Instant::now()));
+    }
+
+    fn fill_window(&mut self, head: Txid) {
+        let database = &self.context.board.database;
+        while !self.gap && !self.window.is_full() && self.window.last() < head {
+            let after = self.window.last();
+            let records = self.context.log.segments(database, self.progress.lineage, after, RECORDS_AT_A_TIME);
+            if records.is_empty() {
+                // What is committed is not in the position log any more. The window itself may still be there.
+                self.gap = self.window.segments().is_empty();
+                return;
+            }
+            for record in records {
+                match self.window.take(record, Instant::now(), &self.context.options) {
+                    Taken::Yes => {}
+                    Taken::Full => break,
+                    Taken::Gap => {
+                        self.gap = self.window.segments().is_empty();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn upload_window(&mut self, close_to: Txid) {
+        self.window.seal();
+        let outlet = Arc::clone(&self.context.outlet);
+        let board = Arc::clone(&self.context.board);
+        let window_bytes = self.context.options.window_bytes;
+        let kib = u32::try_from(self.window.bytes().min(window_bytes) >> 10).unwrap_or(u32::MAX).max(1);
+        // Never closed, so that the only way on is with the permits.
+        let Ok(_room) = outlet.memory.acquire_many(kib).await else { return };
+        let place = &*outlet.destination.destination;
+        let uploaded =
+            upload::upload_window(&self.context.log, place, &board.database, &self.window, window_bytes).await;
+        match uploaded {
+            Ok(uploaded) => {
+                let awaited = close_to > self.progress.watermark;
+                let now = UnixMillis::now();
+                self.progress = self.progress.after_window(self.window.last(), uploaded.bytes, now);
+                self.window = Window::new(self.progress.watermark);
+                self.uploads.succeeded();
+                self.metrics.uploaded(Level::Log, uploaded.bytes);
+                let mut state = board.state();
+                state.window_error = None;
+                state.last_success = Some(now);
+                // Whoever asked meanwhile for what this window covers does not wait either.
+                let awaited = awaited || state.close_to > self.progress.watermark || state.asked;
+                drop(state);
+                self.context.reporter.report(&board.database, &board.destination, self.progress, awaited);
+            }
+            Err(UploadError::Gone(_)) => {
+                self.gap = true;
+                self.window = Window::new(self.progress.watermark);
+            }
+            Err(error) => {
+                self.uploads.failed(&self.context.options);
+                self.failed(&error, "upload");
+                board.state().window_error = Some(error.to_string());
+            }
+        }
+    }
+
+    fn failed(&self, error: &UploadError, what: &str) {
+        let board = &self.context.board;
+        self.metrics.failed();
+        tracing::warn!(database = %board.database, destination = board.destination, %error, "{what} failed, trying again");
+    }
+
+    fn begin_snapshot(&mut self, at_least: Txid) {
+        let outcome = Arc::new(Mutex::new(None));
+        let (context, lineage, slot) = (self.context.clone(), self.progress.lineage, Arc::clone(&outcome));
+        let metrics = self.metrics.clone();
+        let work = async move {
+            let result = upload_snapshot(&context, &metrics, lineage, at_least).await;
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            context.board.wake.notify_one();
+        };
+        self.snapshot = Some(SnapshotRun {
+            _task: spawn_owned(work),
+            outcome,
+            begun: UnixMillis::now(),
+            bytes_before: self.progress.bytes_since_snapshot,
+            for_gap: self.gap,
+        });
+    }
+
+    /// Takes note of a snapshot that has ended.
+    fn finish_snapshot(&mut self) {
+        let Some(run) = &self.snapshot else { return };
+        let Some(result) = run.outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let (begun, bytes_before, for_gap) = (run.begun, run.bytes_before, run.for_gap);
+        self.snapshot = None;
+        let board = Arc::clone(&self.context.board);
+        match result {
+            Ok(position) => {
+                self.progress = self.progress.after_snapshot(position.txid, begun, bytes_before, for_gap);
+                if for_gap {
+                    self.gap = false;
+                    self.window = Window::new(self.progress.watermark);
+                }
+                self.snapshot_attempts.succeeded();
+                let mut state = board.state();
+                state.snapshot_error = None;
+                state.last_success = Some(UnixMillis::now());
+                drop(state);
+                self.context.reporter.report(&board.database, &board.destination, self.progress, for_gap);
+            }
+            Err(error) => {
+                self.snapshot_attempts.failed(&self.context.options);
+                self.failed(&error, "snapshot");
+                board.state().snapshot_error = Some(error.to_string());
+            }
+        }
+    }
+}
+
+/// Uploads a snapshot of the image at `at_least` or later; answers what it holds.
+async fn upload_snapshot(
+    context: &LaneContext,
+    metrics: &LaneMetrics,
+    lineage: Lineage,
+    at_least: Txid,
+) -> Result<Position, UploadError> {
+    let outlet = &context.outlet;
+    let database = &context.board.database;
+    let Ok(_turn) = outlet.snapshots.acquire().await else { return Err(task::JoinError::Cancelled.into()) };
+    let snapshot = context.snapshots.snapshot(database, lineage, at_least).await.map_err(UploadError::Image)?;
+    let position = snapshot.position;
+    let name = ObjectName {
+        lineage: position.lineage,
+        level: Level::Snapshot,
+        first: Txid::NONE.next(),
+        last: position.txid,
+        checksum_after: position.checksum,
+    };
+    if position.lineage != lineage || position.txid < at_least {
+        return Err(UploadError::Inconsistent {
+            database: database.clone(),
+            first: at_least,
+            last: position.txid,
+            cause: format!("the image gave a snapshot of {position}"),
+        });
+    }
+    let path = format!("{database}/{name}");
+    let counted = Arc::new(Mutex::new(0));
+    let content = upload::count(snapshot.content, Arc::clone(&counted));
+    let place = &*outlet.destination.destination;
+    match place.create_streaming(&path, Some(snapshot.size_hint), content).await? {
+        Creation::Created => {}
+        Creation::AlreadyExists => upload::prove(place, &path, name, None).await?,
+    }
+    let bytes = *counted.lock().unwrap_or_else(PoisonError::into_inner);
+    metrics.uploaded(Level::Snapshot, bytes);
+    Ok(position)
+}
+
+/// Tries a destination until it answers, so that an operator learns early what is wrong with it.
+pub(super) async fn probe(outlet: Arc<Outlet>, options: FanoutOptions) {
+    let mut failures = 0;
+    while let Err(error) = outlet.destination.destination.probe().await {
+        failures += 1;
+        tracing::warn!(destination = outlet.destination.name, %error, "a destination cannot be used yet");
+        let wait: Duration = random::jitter(back_off(failures, &options));
+        time::sleep(wait).await;
+    }
+}

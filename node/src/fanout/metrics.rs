@@ -1,0 +1,63 @@
+//! What the fan-out counts.
+
+use metrics::{Counter, Gauge, counter, gauge};
+use seawall_proto::object_name::Level;
+
+use super::status::LaneStatus;
+
+/// The metrics of one lane, labelled `database` and `destination`.
+#[derive(Clone)]
+pub(super) struct LaneMetrics {
+    uploads: Counter,
+    upload_bytes: Counter,
+    snapshots: Counter,
+    snapshot_bytes: Counter,
+    errors: Counter,
+    watermark: Gauge,
+    lag_txids: Gauge,
+    lag_seconds: Gauge,
+}
+
+impl LaneMetrics {
+    pub(super) fn new(database: &str, destination: &str) -> Self {
+        let labels = [("database", database.to_owned()), ("destination", destination.to_owned())];
+        let level = |level: Level| {
+            let mut labels = labels.to_vec();
+            labels.push(("level", level.as_str().to_owned()));
+            labels
+        };
+        Self {
+            uploads: counter!("seawall_destination_uploads_total", &level(Level::Log)),
+            upload_bytes: counter!("seawall_destination_upload_bytes_total", &level(Level::Log)),
+            snapshots: counter!("seawall_destination_uploads_total", &level(Level::Snapshot)),
+            snapshot_bytes: counter!("seawall_destination_upload_bytes_total", &level(Level::Snapshot)),
+            errors: counter!("seawall_destination_errors_total", &labels),
+            watermark: gauge!("seawall_destination_watermark", &labels),
+            lag_txids: gauge!("seawall_destination_lag_txids", &labels),
+            lag_seconds: gauge!("seawall_destination_lag_seconds", &labels),
+        }
+    }
+
+    /// An object of this level is there now; `bytes` were sent for it.
+    pub(super) fn uploaded(&self, level: Level, bytes: u64) {
+        let (uploads, sent) = match level {
+            Level::Snapshot => (&self.snapshots, &self.snapshot_bytes),
+            Level::Log | Level::One | Level::Two => (&self.uploads, &self.upload_bytes),
+        };
+        uploads.increment(1);
+        sent.increment(bytes);
+    }
+
+    /// An attempt failed.
+    pub(super) fn failed(&self) {
+        self.errors.increment(1);
+    }
+
+    /// How the lane stands.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point; txids stay exact up to 2^53")]
+    pub(super) fn stands(&self, status: &LaneStatus) {
+        self.watermark.set(status.watermark.0 as f64);
+        self.lag_txids.set(status.lag_txids as f64);
+        self.lag_seconds.set(status.lag_seconds);
+    }
+}

@@ -1,0 +1,124 @@
+//! How the lanes stand.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use seawall_host::time::{Instant, UnixMillis};
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::Txid;
+use tokio::sync::Notify;
+
+/// How one database's way to one destination goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// What is waiting is not older than it should be.
+    Healthy,
+    /// Uploads succeed, but what is waiting is older than three times the upload interval.
+    Lagging,
+    /// The last attempt failed; it is tried again, for ever.
+    Failing,
+}
+
+impl LaneState {
+    /// As status and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Lagging => "lagging",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// One database at one destination, as the leader sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneStatus {
+    /// Whose data.
+    pub database: DatabaseName,
+    /// Where it goes.
+    pub destination: String,
+    /// How it goes.
+    pub state: LaneState,
+    /// What can be rebuilt from there, as far as this leader knows.
+    pub watermark: Txid,
+    /// Transactions not yet there.
+    pub lag_txids: u64,
+    /// How long the oldest transaction not yet there has been waiting, as far as this leader knows; 0 if none is.
+    pub lag_seconds: f64,
+    /// Encoded bytes of the window that is collected or uploaded next.
+    pub window_bytes: u64,
+    /// What went wrong last, if the last attempt failed.
+    pub last_error: Option<String>,
+    /// When an upload last succeeded under this leader.
+    pub last_success: Option<UnixMillis>,
+}
+
+/// What a lane's task tells of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progressing {
+    pub(super) watermark: Txid,
+    pub(super) head: Txid,
+    pub(super) pending_since: Option<Instant>,
+    pub(super) window_bytes: u64,
+    pub(super) window_error: Option<String>,
+    pub(super) snapshot_error: Option<String>,
+    pub(super) last_success: Option<UnixMillis>,
+    /// Someone waits for this txid.
+    pub(super) close_to: Txid,
+    /// Someone began to wait since the lane last looked.
+    pub(super) asked: bool,
+}
+
+/// What a lane's task shares with the rest of the node.
+pub(super) struct LaneBoard {
+    pub(super) database: DatabaseName,
+    pub(super) destination: String,
+    pub(super) upload_interval: Duration,
+    pub(super) wake: Notify,
+    state: Mutex<Progressing>,
+}
+
+impl LaneBoard {
+    pub(super) fn new(database: DatabaseName, destination: String, upload_interval: Duration) -> Self {
+        Self { database, destination, upload_interval, wake: Notify::new(), state: Mutex::default() }
+    }
+
+    /// What the lane tells, to be read and written.
+    pub(super) fn state(&self) -> MutexGuard<'_, Progressing> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for `txid` to be uploaded without waiting for the window to fill.
+    pub(super) fn close(&self, txid: Txid) {
+        let mut state = self.state();
+        state.close_to = state.close_to.max(txid);
+        state.asked = true;
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// How the lane stands now.
+    pub(super) fn status(&self, now: Instant) -> LaneStatus {
+        let state = self.state().clone();
+        let waiting = state.pending_since.map_or(Duration::ZERO, |since| now - since);
+        let last_error = state.window_error.or(state.snapshot_error);
+        let condition = if last_error.is_some() {
+            LaneState::Failing
+        } else if waiting > 3 * self.upload_interval {
+            LaneState::Lagging
+        } else {
+            LaneState::Healthy
+        };
+        LaneStatus {
+            database: self.database.clone(),
+            destination: self.destination.clone(),
+            state: condition,
+            watermark: state.watermark,
+            lag_txids: state.head.0.saturating_sub(state.watermark.0),
+            lag_seconds: waiting.as_secs_f64(),
+            window_bytes: state.window_bytes,
+            last_error,
+            last_success: state.last_success,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Lanes begin and end with leadership; pins stand on every node.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use seawall_host::task::{OwnedTask, spawn_owned};
+use seawall_host::time::{self, Instant};
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Lineage, Txid};
+
+use super::lane::{Lane, LaneContext, Outlet, probe};
+use super::plan::LaneProgress;
+use super::progress::Reporter;
+use super::status::{LaneBoard, LaneStatus};
+use super::{CommittedLog, FanoutOptions, Pin, SnapshotSource};
+use crate::destination::NamedDestination;
+use crate::replica::DatabaseView;
+use crate::service::ingest::Receipts;
+
+/// Changes of the replica are looked at together when they come faster than this.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+type LaneKey = (DatabaseName, String);
+
+/// What the supervisor's task shares with its handles.
+#[derive(Default)]
+struct Board {
+    lanes: BTreeMap<LaneKey, Arc<LaneBoard>>,
+    /// Asked for before the lane began.
+    closes: BTreeMap<LaneKey, Txid>,
+    reporter: Option<Arc<Reporter>>,
+}
+
+/// The running fan-out of a node. It ends when this is dropped.
+pub struct Fanout {
+    handle: FanoutHandle,
+    _task: OwnedTask,
+}
+
+/// A way to ask the fan-out. Clones share it.
+#[derive(Clone)]
+pub struct FanoutHandle {
+    destinations: Arc<[String]>,
+    board: Arc<Mutex<Board>>,
+}
+
+impl Fanout {
+    /// Starts following `log`: uploads while this node leads, and keeps what destinations lack in any case.
+    pub fn start(
+        options: FanoutOptions,
+        destinations: Vec<NamedDestination>,
+        log: Arc<dyn CommittedLog>,
+        snapshots: Arc<dyn SnapshotSource>,
+    ) -> Self {
+        let names = destinations.iter().map(|destination| destination.name.clone()).collect();
+        let handle = FanoutHandle { destinations: names, board: Arc::default() };
+        let supervisor = Supervisor {
+            outlets: destinations.into_iter().map(|place| Arc::new(Outlet::new(place, &options))).collect(),
+            options,
+            log,
+            snapshots,
+            board: Arc::clone(&handle.board),
+            pins: BTreeMap::new(),
+            session: None,
+        };
+        Self { handle, _task: spawn_owned(supervisor.run()) }
+    }
+
+    /// A way to ask it.
+    pub fn handle(&self) -> FanoutHandle {
+        self.handle.clone()
+    }
+}
+
+impl FanoutHandle {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every database at every destination, in the order of names; empty unless this node leads.
+    pub fn status(&self) -> Vec<LaneStatus> {
+        let now = Instant::now();
+        self.board().lanes.values().map(|lane| lane.status(now)).collect()
+    }
+}
+
+impl Receipts for FanoutHandle {
+    fn destinations(&self) -> Vec<String> {
+        self.destinations.to_vec()
+    }
+
+    fn close_window(&self, database: &DatabaseName, txid: Txid, destinations: &[String]) {
+        let mut board = self.board();
+        let Some(reporter) = board.reporter.clone() else { return };
+        for destination in self.destinations.iter().filter(|name| destinations.contains(name)) {
+            let key = (database.clone(), destination.clone());
+            match board.lanes.get(&key) {
+                Some(lane) => lane.close(txid),
+                None => {
+                    let asked = board.closes.entry(key).or_default();
+                    *asked = txid.max(*asked);
+                }
+            }
+        }
+        drop(board);
+        reporter.hurry(database);
+    }
+
+    fn last_error(&self, database: &DatabaseName, destination: &str) -> Option<String> {
+        let key = (database.clone(), destination.to_owned());
+        let lane = self.board().lanes.get(&key).cloned();
+        lane.and_then(|lane| lane.status(Instant::now()).last_error)
+    }
+}
+
+/// What runs while this node leads.
+struct Session {
+    reporter: Arc<Reporter>,
+    lanes: BTreeMap<LaneKey, OwnedTask>,
+    /// Heads that the lanes were told of.
+    heads: BTreeMap<DatabaseName, (Lineage, Txid)>,
+    _tasks: Vec<OwnedTask>,
+}
+
+struct Supervisor {
+    options: FanoutOptions,
+    outlets: Vec<Arc<Outlet>>,
+    log: Arc<dyn CommittedLog>,
+    snapshots: Arc<dyn SnapshotSource>,
+    board: Arc<Mutex<Board>>,
+    pins: BTreeMap<LaneKey, Box<dyn Pin>>,
+    session: Option<Session>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let log = Arc::clone(&self.log);
+        let mut seen = 0;
+        loop {
+            let looked = Instant::now();
+            self.look();
+            seen = log.changed(seen).await;
+            time::sleep_until(looked + LOOK_INTERVAL).await;
+        }
+    }
+
+    fn look(&mut self) {
+        let leads = self.log.leadership().is_leader;
+        if leads && self.session.is_none() {
+            self.begin_session();
+        } else if !leads && self.session.take().is_some() {
+            *self.board() = Board::default();
+        }
+        for database in self.log.databases() {
+            if let Some(view) = self.log.database(&database) {
+                self.look_at(&database, &view);
+            }
+        }
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_session(&mut self) {
+        let reporter = Arc::new(Reporter::new(Arc::clone(&self.log), self.options.clone()));
+        let proposing = Arc::clone(&reporter);
+        let mut tasks = vec![spawn_owned(async move { proposing.run().await })];
+        for outlet in &self.outlets {
+            tasks.push(spawn_owned(probe(Arc::clone(outlet), self.options.clone())));
+        }
+        self.board().reporter = Some(Arc::clone(&reporter));
+        self.session = Some(Session { reporter, lanes: BTreeMap::new(), heads: BTreeMap::new(), _tasks: tasks });
+    }
+
+    fn look_at(&mut self, database: &DatabaseName, view: &DatabaseView) {
+        let head = (Lineage(view.head.lineage), Txid(view.head.txid));
+        for outlet in self.outlets.clone() {
+            let key = (database.clone(), outlet.destination.name.clone());
+            let progress = LaneProgress::replicated(head.0, view.destinations.get(&key.1));
+            let needed = progress.watermark.next();
+            match self.pins.get(&key) {
+                Some(pin) => pin.advance(needed),
+                None => {
+                    let pin = self.log.pin(database, "destination", needed);
+                    self.pins.insert(key.clone(), pin);
+                }
+            }
+            self.ensure_lane(key, &outlet);
+        }
+        let Some(session) = &mut self.session else { return };
+        if session.heads.insert(database.clone(), head) != Some(head) {
+            for lane in self.outlets.iter().map(|outlet| (database.clone(), outlet.destination.name.clone())) {
+                if let Some(lane) = self.board().lanes.get(&lane) {
+                    lane.wake.notify_one();
+                }
+            }
+        }
+    }
+
+    fn ensure_lane(&mut self, key: LaneKey, outlet: &Arc<Outlet>) {
+        let Some(session) = &mut self.session else { return };
+        if session.lanes.contains_key(&key) {
+            return;
+        }
+        let interval = outlet.destination.upload_interval;
+        let lane = Arc::new(LaneBoard::new(key.0.clone(), key.1.clone(), interval));
+        let context = LaneContext {
+            log: Arc::clone(&self.log),
+            snapshots: Arc::clone(&self.snapshots),
+            reporter: Arc::clone(&session.reporter),
+            outlet: Arc::clone(outlet),
+            board: Arc::clone(&lane),
+            options: self.options.clone(),
+        };
+        session.lanes.insert(key.clone(), spawn_owned(Lane::new(context).run()));
+        let mut board = self.board();
+        if let Some(txid) = board.closes.remove(&key) {
+            lane.close(txid);
+        }
+        board.lanes.insert(key, lane);
+    }
+}
