@@ -211,6 +211,10 @@ impl Parts {
                 Part::Next => match source.input.peek() {
                     None => return Ok(None),
                     Some([frame::TAG]) => self.begin_frame(source)?,
+                    Some([tag]) if tag != SectionKind::TransactionTable.tag() => {
+                        let what = "neither a frame nor the transaction table begins here";
+                        return Err(SegmentError::Damaged { offset, what });
+                    }
                     Some(_) => {
                         self.ledger.summary(0, 0).map_err(|rule| SegmentError::Rule { offset, rule })?;
                         self.table_offset = offset;
@@ -298,7 +302,7 @@ impl Section {
         let Some(prefix) = source.take_array() else { return Ok(None) };
         let remaining = expected.len();
         if prefix != section::prefix(kind, remaining) {
-            let what = "here a frame or a table of the frames' transactions and pages has to begin";
+            let what = "here a table of the length that follows from the frames has to begin";
             return Err(SegmentError::Damaged { offset, what });
         }
         let crc = crc32c::crc32c(&prefix);
