@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use seawall_host::disk;
+use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
-use seawall_proto::position::{Lineage, PageSize, Position};
-use tokio::sync::Semaphore;
+use seawall_proto::position::{Lineage, PageSize, Position, Txid};
+use tokio::sync::{Notify, Semaphore};
 
 use super::image::lock;
 use super::name;
-use super::{Image, ImageError, SegmentStream};
+use super::{Hold, Image, ImageError, SegmentStream};
 
 /// How images behave.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ struct Shared {
     images: Mutex<BTreeMap<(DatabaseName, Lineage), Image>>,
     /// Held while an image's directory is created or removed.
     changing: tokio::sync::Mutex<()>,
+    /// Notified when there is a new image.
+    created: Notify,
 }
 
 impl ImageStore {
@@ -81,7 +84,16 @@ impl ImageStore {
             }
         }
         let changing = tokio::sync::Mutex::new(());
-        Ok(Self { shared: Arc::new(Shared { root, options, folds, images: Mutex::new(images), changing }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                root,
+                options,
+                folds,
+                images: Mutex::new(images),
+                changing,
+                created: Notify::new(),
+            }),
+        })
     }
 
     /// How images behave.
@@ -113,7 +125,46 @@ impl ImageStore {
         };
         let image = create.await.map_err(|source| io_error(database, lineage, source))?;
         lock(&self.shared.images).insert((database.clone(), lineage), image.clone());
+        self.shared.created.notify_waiters();
         Ok(image)
+    }
+
+    /// Holds the image of a database's lineage once it is folded to `txid` or beyond; what is held may be newer.
+    ///
+    /// # Errors
+    /// [`ImageError::Behind`] or [`ImageError::Recovering`] if `timeout` passed first, or as [`Image::hold`].
+    pub async fn hold_from(
+        &self,
+        database: &DatabaseName,
+        lineage: Lineage,
+        txid: Txid,
+        limit: Duration,
+        timeout: Duration,
+    ) -> Result<Hold, ImageError> {
+        let deadline = Instant::now() + timeout;
+        let image = loop {
+            let mut created = std::pin::pin!(self.shared.created.notified());
+            created.as_mut().enable();
+            if let Some(image) = self.get(database, lineage) {
+                break image;
+            }
+            if time::timeout_at(deadline, created).await.is_err() {
+                let image = format!("{database}@{lineage}");
+                return Err(ImageError::Behind { image, folded: Txid::NONE, wanted: txid });
+            }
+        };
+        let mut wanted = txid;
+        loop {
+            let status = image.wait_folded(wanted, deadline - Instant::now()).await?;
+            match image.hold(limit).await {
+                // Went back to what is durable after an error on the disk.
+                Ok(hold) if hold.manifest().position.txid < txid => wanted = txid,
+                Err(ImageError::Recovering { until, .. }) if Instant::now() < deadline => {
+                    wanted = status.position.txid.next().min(until);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Every image, in the order of names and lineages.

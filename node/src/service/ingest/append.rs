@@ -1,0 +1,342 @@
+//! One agent's append stream: verify, let in, propose in order, answer in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{BoxFuture, Either, select};
+use seawall_host::task;
+use seawall_host::time::{self, Instant};
+use seawall_proto::checksum::Checksum;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Epoch, Lineage, PageNumber, Position, Txid};
+use seawall_proto::v1::{self, append_response as answer};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::claim::Holder;
+use super::head_vector::{HeadVector, VerifyError};
+use super::streams::Registration;
+use super::{HASHES_AT_ONCE, Shared};
+use crate::replica::{Applied, ProposeError};
+use crate::service::admission::Admitted;
+use crate::store::image::ImageError;
+
+/// Parts that are proposed and not answered yet, by count; by bytes the node's admission bounds them.
+const PIPELINE: usize = 1024;
+/// Without a part for this long a stream gives its memory back.
+const IDLE: Duration = Duration::from_secs(60);
+/// Parts above this size are verified where they hold up no other task.
+const INLINE_BYTES: usize = 4 << 10;
+/// How long the first message may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the image before looking whether the stream may still go on.
+const IMAGE_WAIT: Duration = Duration::from_secs(1);
+/// How long collecting the hashes may hold up folding.
+const HASHES_HOLD: Duration = Duration::from_secs(30);
+
+pub(super) type Answers = mpsc::Receiver<Result<v1::AppendResponse, Status>>;
+
+/// What is answered in the order of the parts.
+enum Pending {
+    Proposed { outcome: BoxFuture<'static, Result<Applied, ProposeError>>, since: Instant, _admitted: Admitted },
+    Refused(answer::Refused),
+}
+
+enum Event {
+    Message(Option<v1::append_request::Message>),
+    /// The stream has to be looked at.
+    Changed,
+    Idle,
+    Ended,
+}
+
+/// A stream whose first message was accepted.
+struct AppendStream {
+    shared: Arc<Shared>,
+    database: DatabaseName,
+    lineage: Lineage,
+    epoch: Epoch,
+    term: u64,
+    registration: Registration,
+    vector: Option<HeadVector>,
+}
+
+/// Serves one stream; ends when it does.
+pub(super) fn serve(shared: Arc<Shared>, inbound: Streaming<v1::AppendRequest>) -> Answers {
+    let (answers, receiver) = mpsc::channel(PIPELINE);
+    task::spawn(run(shared, inbound, answers));
+    receiver
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    mut inbound: Streaming<v1::AppendRequest>,
+    answers: mpsc::Sender<Result<v1::AppendResponse, Status>>,
+) {
+    let (queue, pending) = mpsc::channel(PIPELINE);
+    let answering = task::spawn(answer_all(Arc::clone(&shared), pending, answers));
+    let opened = match time::timeout(OPEN_TIMEOUT, inbound.next()).await {
+        Ok(Some(Ok(v1::AppendRequest { message: Some(v1::append_request::Message::Open(open)) }))) => {
+            open_stream(shared, open)
+        }
+        Ok(Some(Ok(_))) => Err(refusal(answer::Reason::Invalid, "the first message of a stream is `open`")),
+        Err(time::Elapsed) => Err(refusal(answer::Reason::Invalid, "the stream was not opened in time")),
+        Ok(Some(Err(_)) | None) => return,
+    };
+    match opened {
+        Err(refused) => _ = queue.send(Pending::Refused(refused)).await,
+        Ok(stream) => {
+            // Proposals of the stream before are waited for, so that the head stands still.
+            let turn = Arc::clone(&stream.registration.turn);
+            let _turn = turn.lock().await;
+            if let Err(refused) = stream.run(&mut inbound, &queue).await {
+                let _ = queue.send(Pending::Refused(refused)).await;
+            }
+            drop(queue);
+            let _ = answering.await;
+        }
+    }
+}
+
+fn refusal(reason: answer::Reason, message: impl ToString) -> answer::Refused {
+    answer::Refused { reason: reason.into(), message: message.to_string(), head: None, leader_address: String::new() }
+}
+
+fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream, answer::Refused> {
+    use answer::Reason::{Fenced, Invalid, NotAdjacent, NotLeader};
+    let database: DatabaseName = open.database.parse().map_err(|error| refusal(Invalid, error))?;
+    let leadership = shared.replica.leadership();
+    if !leadership.is_leader {
+        let leader_address = leadership.leader_address.unwrap_or_default();
+        return Err(answer::Refused { leader_address, ..refusal(NotLeader, "another node leads") });
+    }
+    let Some(view) = shared.replica.database(&database) else {
+        return Err(refusal(Invalid, format!("there is no database `{database}`: claim it first")));
+    };
+    let (lineage, epoch) = (Lineage(open.lineage), Epoch(open.epoch));
+    let refused =
+        |reason, message: String| answer::Refused { head: Some(view.head.clone()), ..refusal(reason, message) };
+    if epoch > view.epoch {
+        return Err(refused(Invalid, format!("epoch {epoch} was never granted; the newest is {}", view.epoch)));
+    }
+    if epoch < view.epoch || open.agent_id != view.agent_id {
+        return Err(refused(Fenced, format!("`{}` claimed `{database}` with epoch {}", view.agent_label, view.epoch)));
+    }
+    if lineage.0 != view.head.lineage {
+        return Err(refused(NotAdjacent, format!("the database is at lineage {}, not {lineage}", view.head.lineage)));
+    }
+    let holder = Holder { agent_id: open.agent_id, label: view.agent_label.clone(), epoch };
+    let registration = shared.streams.register(&database, holder);
+    let registration = registration.ok_or_else(|| refused(Fenced, "a newer epoch streams".to_owned()))?;
+    let term = leadership.term;
+    Ok(AppendStream { shared, database, lineage, epoch, term, registration, vector: None })
+}
+
+impl AppendStream {
+    /// Until the agent ends the stream, or with the reason why it may not go on.
+    async fn run(
+        mut self,
+        inbound: &mut Streaming<v1::AppendRequest>,
+        queue: &mpsc::Sender<Pending>,
+    ) -> Result<(), answer::Refused> {
+        loop {
+            self.check()?;
+            let part = match self.next(inbound, queue).await {
+                Event::Message(Some(v1::append_request::Message::Part(part))) => part,
+                Event::Message(_) => return Err(refusal(answer::Reason::Invalid, "only parts follow `open`")),
+                Event::Changed => continue,
+                Event::Idle => {
+                    self.vector = self.vector.take().filter(HeadVector::is_within_segment);
+                    continue;
+                }
+                Event::Ended => return Ok(()),
+            };
+            let pending = self.propose(part).await?;
+            if queue.send(pending).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn next(&self, inbound: &mut Streaming<v1::AppendRequest>, queue: &mpsc::Sender<Pending>) -> Event {
+        let closed = std::pin::pin!(queue.closed());
+        let changed = std::pin::pin!(self.registration.changed());
+        let idle = std::pin::pin!(time::sleep(IDLE));
+        match select(select(closed, changed), select(inbound.next(), idle)).await {
+            Either::Left((Either::Left(_), _)) => Event::Ended,
+            Either::Left((Either::Right(_), _)) => Event::Changed,
+            Either::Right((Either::Right(_), _)) => Event::Idle,
+            Either::Right((Either::Left((Some(Ok(request)), _)), _)) => Event::Message(request.message),
+            // A broken connection is an end too; what was proposed is answered in vain.
+            Either::Right((Either::Left((None | Some(Err(_)), _)), _)) => Event::Ended,
+        }
+    }
+
+    /// Whether the stream may go on.
+    fn check(&self) -> Result<(), answer::Refused> {
+        let leadership = self.shared.replica.leadership();
+        if !leadership.is_leader || leadership.term != self.term {
+            let leader_address = leadership.leader_address.unwrap_or_default();
+            return Err(answer::Refused { leader_address, ..refusal(answer::Reason::NotLeader, "another term began") });
+        }
+        if !self.registration.is_displaced() {
+            return Ok(());
+        }
+        let view = self.shared.replica.database(&self.database);
+        let (epoch, head) = view.map_or((self.epoch, None), |view| (view.epoch, Some(view.head)));
+        let refused = if epoch > self.epoch {
+            refusal(answer::Reason::Fenced, format!("epoch {epoch} was claimed"))
+        } else {
+            refusal(answer::Reason::Unknown, "the agent opened another stream")
+        };
+        Err(answer::Refused { head, ..refused })
+    }
+
+    async fn propose(&mut self, mut part: v1::SegmentPart) -> Result<Pending, answer::Refused> {
+        let since = Instant::now();
+        let admitted = self.shared.admission.admit(part.payload.len()).await;
+        let admitted = admitted.map_err(|error| self.refused(answer::Reason::NoSpace, error))?;
+        let mut vector = match self.vector.take() {
+            Some(vector) => vector,
+            None => self.collect_vector().await?,
+        };
+        let payload_len = part.payload.len();
+        let verified = if payload_len > INLINE_BYTES {
+            let job = move || {
+                let verified = vector.verify(&part);
+                (vector, part, verified)
+            };
+            let done = task::blocking(job).await;
+            let verified;
+            (vector, part, verified) = done.map_err(|error| self.refused(answer::Reason::Unknown, error))?;
+            verified
+        } else {
+            vector.verify(&part)
+        };
+        if let Err(error) = verified {
+            let reason = match error {
+                VerifyError::NotAdjacent { .. } => answer::Reason::NotAdjacent,
+                VerifyError::Invalid(_) => {
+                    tracing::error!(database = %self.database, %error, "a segment is refused");
+                    answer::Reason::Invalid
+                }
+            };
+            return Err(self.refused(reason, error));
+        }
+        self.vector = Some(vector);
+        // Verifying took its time.
+        self.check()?;
+        let payload: Bytes = std::mem::take(&mut part.payload);
+        let append = v1::AppendCommand {
+            database: self.database.to_string(),
+            lineage: self.lineage.0,
+            epoch: self.epoch.0,
+            part: Some(part),
+            payload_len: payload_len as u32,
+        };
+        let command = v1::Command { command: Some(v1::command::Command::Append(append)) };
+        let outcome = self.shared.replica.propose(command, payload);
+        Ok(Pending::Proposed { outcome, since, _admitted: admitted })
+    }
+
+    fn refused(&self, reason: answer::Reason, message: impl ToString) -> answer::Refused {
+        let head = self.shared.replica.database(&self.database).map(|view| view.head);
+        answer::Refused { head, ..refusal(reason, message) }
+    }
+
+    /// The page hashes at the head, which stands still while this stream has its turn and nothing proposed.
+    async fn collect_vector(&self) -> Result<HeadVector, answer::Refused> {
+        let unknown = |message: String| self.refused(answer::Reason::Unknown, message);
+        loop {
+            self.check()?;
+            let view = self.shared.replica.database(&self.database);
+            let head = view.ok_or_else(|| unknown("the database is gone".to_owned()))?.head;
+            let position =
+                Position { lineage: Lineage(head.lineage), txid: Txid(head.txid), checksum: Checksum(head.checksum) };
+            if position.txid == Txid::NONE {
+                return HeadVector::new(&head, Vec::new()).map_err(unknown);
+            }
+            let images = &self.shared.images;
+            let hold = images.hold_from(&self.database, position.lineage, position.txid, HASHES_HOLD, IMAGE_WAIT).await;
+            let hold = match hold {
+                Ok(hold) if hold.manifest().position == position => hold,
+                Ok(hold) if hold.manifest().position.txid == position.txid => {
+                    let held = hold.manifest().position;
+                    return Err(self.refused(
+                        answer::Reason::Quarantined,
+                        format!("the leader's image is at {held}, the head at {position}"),
+                    ));
+                }
+                // The head went on.
+                Ok(_) | Err(ImageError::Behind { .. } | ImageError::Recovering { .. }) => continue,
+                Err(error @ ImageError::Quarantined { .. }) => {
+                    return Err(self.refused(answer::Reason::Quarantined, error));
+                }
+                Err(error) => return Err(unknown(error.to_string())),
+            };
+            let count = hold.manifest().page_count as usize;
+            let mut hashes: Vec<u64> = Vec::with_capacity(count);
+            while hashes.len() < count {
+                let first = PageNumber(hashes.len() as u32 + 1);
+                let more = hold.page_hashes(first, HASHES_AT_ONCE).await;
+                let more = more.map_err(|error| unknown(error.to_string()))?;
+                if more.is_empty() {
+                    break;
+                }
+                hashes.extend(more);
+            }
+            return HeadVector::new(&head, hashes).map_err(|error| self.refused(answer::Reason::Quarantined, error));
+        }
+    }
+}
+
+/// Answers in the order of the parts, until one is refused.
+async fn answer_all(
+    shared: Arc<Shared>,
+    mut pending: mpsc::Receiver<Pending>,
+    answers: mpsc::Sender<Result<v1::AppendResponse, Status>>,
+) {
+    let mut committed = 0;
+    while let Some(next) = pending.recv().await {
+        let outcome = match next {
+            Pending::Refused(refused) => answer::Outcome::Refused(refused),
+            Pending::Proposed { outcome, since, .. } => match outcome.await {
+                Ok(Applied::Appended { head }) => {
+                    metrics::histogram!("seawall_append_seconds").record(since.elapsed().as_secs_f64());
+                    if head.txid <= committed {
+                        continue;
+                    }
+                    committed = head.txid;
+                    answer::Outcome::Committed(committed)
+                }
+                Ok(Applied::Refused { reason, message, head }) => {
+                    answer::Outcome::Refused(answer::Refused { head: Some(head), ..refusal(reason, message) })
+                }
+                Ok(applied) => {
+                    let message = format!("an append was answered with {applied:?}");
+                    answer::Outcome::Refused(refusal(answer::Reason::Unknown, message))
+                }
+                Err(error @ ProposeError::NotLeader { .. }) => {
+                    let leader_address = shared.replica.leadership().leader_address.unwrap_or_default();
+                    let refused = refusal(answer::Reason::NotLeader, error);
+                    answer::Outcome::Refused(answer::Refused { leader_address, ..refused })
+                }
+                Err(error) => answer::Outcome::Refused(refusal(answer::Reason::Unknown, error)),
+            },
+        };
+        let is_end = matches!(outcome, answer::Outcome::Refused(_));
+        // Nobody may listen any more: the proposals are waited for all the same.
+        let _ = answers.send(Ok(v1::AppendResponse { outcome: Some(outcome) })).await;
+        if is_end {
+            break;
+        }
+    }
+    pending.close();
+    while let Some(left) = pending.recv().await {
+        if let Pending::Proposed { outcome, .. } = left {
+            let _ = outcome.await;
+        }
+    }
+}
