@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, Either, select};
-use seawall_host::task;
 use seawall_host::time::{self, Instant};
+use seawall_host::{random, task};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageNumber, Position, Txid};
@@ -59,6 +59,8 @@ struct AppendStream {
     lineage: Lineage,
     epoch: Epoch,
     term: u64,
+    /// Random: tells its parts from those of any other stream.
+    id: u64,
     registration: Registration,
     vector: Option<HeadVector>,
 }
@@ -131,7 +133,7 @@ fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream
     let registration = shared.streams.register(&database, holder);
     let registration = registration.ok_or_else(|| refused(Fenced, "a newer epoch streams".to_owned()))?;
     let term = leadership.term;
-    Ok(AppendStream { shared, database, lineage, epoch, term, registration, vector: None })
+    Ok(AppendStream { shared, database, lineage, epoch, term, id: random::u64(), registration, vector: None })
 }
 
 impl AppendStream {
@@ -235,6 +237,7 @@ impl AppendStream {
             epoch: self.epoch.0,
             part: Some(part),
             payload_len: payload_len as u32,
+            stream: self.id,
         };
         let command = v1::Command { command: Some(v1::command::Command::Append(append)) };
         let outcome = self.shared.replica.propose(command, payload);
