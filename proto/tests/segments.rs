@@ -105,6 +105,10 @@ proptest! {
             prop_assert!([0, summary.pages as usize].contains(&pages.count()));
         } else if forged != whole {
             prop_assert!(read.is_err(), "byte {} of the tables from {} on", at, tables);
+            prop_assert!(concat([vec![forged.clone().into()]]).is_err(), "concat: byte {}, tables from {} on", at, tables);
+            // The index sees no header to compare with what the footer repeats of it.
+            let repeats_header = (whole.len() - SegmentFooter::LEN..whole.len() - SegmentFooter::LEN + 40).contains(&at);
+            prop_assert!(SegmentIndex::parse(&forged).is_err() || repeats_header, "index: byte {}", at);
         }
         let _ = SegmentIndex::parse(&forged);
         let _ = concat([vec![forged.clone().into()]]);
@@ -248,6 +252,48 @@ fn every_flipped_bit_is_refused() {
             }
         }
     }
+}
+
+#[test]
+fn damage_shows_where_it_is_before_anything_is_read_from_it() {
+    let whole = small().0;
+    let tail_len = SegmentFooter::parse(whole.last_chunk().unwrap()).unwrap().tail_len() as usize;
+    let index = SegmentIndex::parse(&whole).unwrap();
+    let tables = whole.len() - tail_len;
+    let frame = "a frame's CRC32C does not match";
+    let table = "a table's CRC32C does not match";
+    let cases = [(SegmentHeader::LEN + 20, SegmentHeader::LEN, frame), (tables + 10, tables, table)];
+    for (at, start, what) in cases {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        let expected = SegmentError::Damaged { offset: start as u64, what };
+        let mut decoder = SegmentDecoder::new();
+        decoder.push(damaged.clone().into());
+        if what == frame {
+            assert!(matches!(decoder.next(), Ok(Some(SegmentEvent::Header(_)))));
+            assert_eq!(decoder.next(), Err(expected.clone()));
+            let location = index.locate(PageNumber(1), Txid(1)).unwrap();
+            let bytes = Bytes::from(damaged).slice(start..start + location.frame.len as usize);
+            assert_eq!(index.page(&location, &bytes), Err(expected));
+        } else {
+            assert_eq!(decoder.finish(), Err(expected));
+        }
+    }
+}
+
+#[test]
+fn a_header_that_the_footer_does_not_repeat_is_refused() {
+    let mut forged = small().0;
+    forged[16] = 9;
+    let length = forged.len();
+    repair_checksums(&mut forged, length);
+    let forged = Bytes::from(forged);
+    assert!(matches!(decode([forged.clone()]), Err(SegmentError::Inconsistent { .. })));
+    let cause = |result| match result {
+        Err(MergeError::Segment { number: 0, cause: SegmentError::Inconsistent { what, .. }, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause(concat([vec![forged]]).map(|_| ())), "header and footer state different things");
 }
 
 #[test]
