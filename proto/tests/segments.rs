@@ -577,3 +577,11 @@ fn segments_that_do_not_continue_one_another_are_not_merged() {
     assert_eq!(concat([]).map(|_| ()), Err(MergeError::NoSegments));
     assert_eq!(squash([]).map(|_| ()), Err(MergeError::NoSegments));
 }
+
+#[test]
+fn encoder_and_decoder_move_between_threads() {
+    fn assert_send<T: Send + 'static>() {}
+    assert_send::<SegmentEncoder>();
+    assert_send::<SegmentDecoder>();
+    assert_send::<SegmentIndex>();
+}
