@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use seawall_agent::{Agent, AgentConfig, DatabaseConfig};
 use seawall_host::net::Address;
 use seawall_host::time::{self, Instant};
-use seawall_host::{disk, random, task};
+use seawall_host::{disk, local, random, task};
 use seawall_proto::database_name::DatabaseName;
 
 use crate::destination;
@@ -137,7 +137,9 @@ async fn demonstrate(directory: &Path, seconds: u64, say: &(dyn Fn(&str) + Send 
         restores.push(restore_and_compare(&origin, source.as_ref(), &database, &output).await?);
     }
     let uploaded_bytes = stored_bytes(&destinations[0]).await? + stored_bytes(&destinations[1]).await?;
-    let database_bytes = disk::File::open(&database, disk::OpenMode::Read).await?.len().await?;
+    // By `stat`: opening and closing the file would drop the locks that SQLite holds on it in this process.
+    let stat_path = database.clone();
+    let database_bytes = task::blocking(move || local::stat(&stat_path)).await??.map_or(0, |stat| stat.len);
     agent.shutdown(Duration::from_secs(5)).await;
     cluster.stop().await;
     Ok(Report {
