@@ -27,7 +27,7 @@ fn expect(path: &Path, what: &str) -> Contents {
 /// What one `seawall sync` promised: this txid holds at least this many commits.
 struct Promise {
     txid: u64,
-    at_least: u64,
+    at_least: i64,
 }
 
 #[test]

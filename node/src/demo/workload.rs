@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use seawall_host::random;
 use seawall_host::task::{self, JoinError, JoinHandle};
 
-const ROWS: u64 = 5_000;
+const ROWS: i64 = 5_000;
 
 /// A running writer.
 pub(super) struct Workload {
@@ -56,7 +56,7 @@ fn create(path: &Path) -> rusqlite::Result<()> {
          CREATE TABLE ledger (id INTEGER PRIMARY KEY, account INTEGER NOT NULL, amount INTEGER NOT NULL);",
     )?;
     for id in 0..ROWS {
-        transaction.execute("INSERT INTO account VALUES (?1, 0, ?2)", params![id, note(id)])?;
+        transaction.execute("INSERT INTO account VALUES (?1, 0, ?2)", params![id, note(id as u64)])?;
     }
     transaction.commit()
 }
@@ -73,7 +73,7 @@ fn write(path: &Path, stop: &AtomicBool, commits: &AtomicU64) -> rusqlite::Resul
         let transaction = db.transaction()?;
         let amount = i64::from(random::u64() as u8);
         for _ in 0..3 {
-            let account = random::below(ROWS);
+            let account = random::below(ROWS as u64) as i64;
             let change = params![amount, note(random::u64()), account];
             transaction
                 .prepare_cached("UPDATE account SET balance = balance + ?1, note = ?2 WHERE id = ?3")?

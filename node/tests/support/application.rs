@@ -9,36 +9,36 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params};
 
 /// Rows of the table `kv`, which every commit updates some of.
-pub const ROWS: u64 = 400;
+pub const ROWS: i64 = 400;
 /// How many rows the table `journal` keeps; older ones are deleted, so that pages are freed and used again.
-const JOURNAL_ROWS: u64 = 40;
+const JOURNAL_ROWS: i64 = 40;
 
 /// Everything the application's database holds: `kv` and `journal`, each by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    pub commits: u64,
-    pub kv: BTreeMap<u64, (u64, String)>,
-    pub journal: BTreeMap<u64, Vec<u8>>,
+    pub commits: i64,
+    pub kv: BTreeMap<i64, (i64, String)>,
+    pub journal: BTreeMap<i64, Vec<u8>>,
 }
 
-fn mix(seed: u64, commit: u64) -> u64 {
-    let mut x = seed ^ commit.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+fn mix(seed: u64, commit: i64) -> u64 {
+    let mut x = seed ^ (commit as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
 }
 
-fn touched(seed: u64, commit: u64) -> impl Iterator<Item = u64> {
-    let count = if commit.is_multiple_of(100) { 150 } else { 1 + mix(seed, commit) % 4 };
-    (0..count).map(move |i| mix(seed + i, commit) % ROWS)
+fn touched(seed: u64, commit: i64) -> impl Iterator<Item = i64> {
+    let count = if commit % 100 == 0 { 150 } else { 1 + mix(seed, commit) % 4 };
+    (0..count).map(move |i| (mix(seed + i, commit) % ROWS as u64) as i64)
 }
 
-fn value(seed: u64, commit: u64, id: u64) -> String {
-    let word = format!("{:016x}", mix(seed ^ id, commit));
-    word.repeat(1 + (mix(id, commit) % 6) as usize)
+fn value(seed: u64, commit: i64, id: i64) -> String {
+    let word = format!("{:016x}", mix(seed ^ id as u64, commit));
+    word.repeat(1 + (mix(id as u64, commit) % 6) as usize)
 }
 
-fn journal_entry(seed: u64, commit: u64) -> Option<Vec<u8>> {
+fn journal_entry(seed: u64, commit: i64) -> Option<Vec<u8>> {
     let draw = mix(!seed, commit);
     draw.is_multiple_of(5).then(|| {
         let byte = (draw >> 8) as u8;
@@ -48,7 +48,7 @@ fn journal_entry(seed: u64, commit: u64) -> Option<Vec<u8>> {
 
 impl Contents {
     /// What the database holds after `commits` commits.
-    pub fn after(seed: u64, commits: u64) -> Self {
+    pub fn after(seed: u64, commits: i64) -> Self {
         let mut contents = Self { commits, ..Self::default() };
         for id in 0..ROWS {
             contents.kv.insert(id, (0, String::new()));
@@ -59,7 +59,7 @@ impl Contents {
             }
             if let Some(entry) = journal_entry(seed, commit) {
                 contents.journal.insert(commit, entry);
-                while contents.journal.len() as u64 > JOURNAL_ROWS {
+                while contents.journal.len() as i64 > JOURNAL_ROWS {
                     contents.journal.pop_first();
                 }
             }
@@ -98,12 +98,12 @@ impl Contents {
     }
 }
 
-fn commits(db: &Connection) -> rusqlite::Result<u64> {
+fn commits(db: &Connection) -> rusqlite::Result<i64> {
     db.query_row("SELECT commits FROM progress", [], |row| row.get(0))
 }
 
 /// How many commits the database at `path` has seen.
-pub fn read_commits(path: &Path) -> u64 {
+pub fn read_commits(path: &Path) -> i64 {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     commits(&db).unwrap()
@@ -128,12 +128,12 @@ pub fn create(path: &Path) {
 }
 
 /// Makes `count` more commits (all it can until it is killed, if `None`).
-pub fn write(path: &Path, seed: u64, count: Option<u64>) {
+pub fn write(path: &Path, seed: u64, count: Option<i64>) {
     let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     db.execute_batch("PRAGMA synchronous=NORMAL").unwrap();
     let mut commit = commits(&db).unwrap();
-    let end = count.map_or(u64::MAX, |count| commit + count);
+    let end = count.map_or(i64::MAX, |count| commit + count);
     while commit < end {
         commit += 1;
         let transaction = db.transaction().unwrap();
