@@ -38,7 +38,9 @@ fn an_agent_names_databases_it_cannot_capture_and_goes_on_with_the_others() {
     cluster.wait_for_leader();
     cluster.start_agent();
     cluster.sync_until_done("good", "quorum", LONG);
-    for (name, hint) in [("rollback.db", "journal_mode=WAL"), ("missing.db", "missing.db"), ("text.db", "not a database")] {
+    for (name, hint) in
+        [("rollback.db", "journal_mode=WAL"), ("missing.db", "missing.db"), ("text.db", "not a database")]
+    {
         wait_for(&format!("the agent says what is wrong with {name}"), LONG, || {
             log(&cluster, "agent.log").lines().any(|line| line.contains(name) && line.contains(hint))
         });

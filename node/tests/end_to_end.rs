@@ -86,7 +86,12 @@ fn nothing_acknowledged_is_lost_when_leaders_and_agents_are_killed() {
         let source = &sources[index % sources.len()];
         let restored = cluster.restore(source, &["--txid", &promise.txid.to_string()]).unwrap();
         let found = expect(&restored, source).commits;
-        assert!(found >= promise.at_least, "{source}: txid {} holds {found} commits, promised were {}", promise.txid, promise.at_least);
+        assert!(
+            found >= promise.at_least,
+            "{source}: txid {} holds {found} commits, promised were {}",
+            promise.txid,
+            promise.at_least
+        );
         std::fs::remove_file(restored).unwrap();
     }
 }

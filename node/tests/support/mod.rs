@@ -168,8 +168,12 @@ impl Cluster {
 
     pub fn node_config(&self, index: usize) -> PathBuf {
         let id = index + 1;
-        let members: Vec<String> =
-            self.ports.iter().enumerate().map(|(i, port)| format!("{{ id: {}, address: \"127.0.0.1:{port}\" }}", i + 1)).collect();
+        let members: Vec<String> = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(i, port)| format!("{{ id: {}, address: \"127.0.0.1:{port}\" }}", i + 1))
+            .collect();
         let yaml = format!(
             "node: {{ id: {id}, data-dir: ./n{id}, listen: \"127.0.0.1:{}\", http: \"127.0.0.1:{}\" }}\ncluster:\n  name: test\n  nodes: [ {} ]\ndestinations:\n{}",
             self.ports[index],
@@ -214,8 +218,11 @@ impl Cluster {
     }
 
     pub fn start_agent(&mut self) {
-        let databases: Vec<String> =
-            self.databases.iter().map(|(path, name)| format!("{{ path: \"{}\", name: {name} }}", path.display())).collect();
+        let databases: Vec<String> = self
+            .databases
+            .iter()
+            .map(|(path, name)| format!("{{ path: \"{}\", name: {name} }}", path.display()))
+            .collect();
         let nodes: Vec<String> = (0..self.ports.len()).map(|index| format!("\"{}\"", self.address(index))).collect();
         let yaml =
             format!("cluster: [ {} ]\nsocket: ./agent.sock\ndbs: [ {} ]\n", nodes.join(", "), databases.join(", "));
