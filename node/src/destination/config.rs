@@ -14,7 +14,7 @@ const SUPPORTED: &str = "file://DIRECTORY, s3://BUCKET[/PREFIX]";
 const SUPPORTED: &str = "file://DIRECTORY";
 
 /// Names that mean something else where a destination's name is expected (receipts, sources of a restore).
-const RESERVED: [&str; 4] = ["all", "local", "node", "quorum"];
+const RESERVED: [&str; 3] = ["all", "node", "quorum"];
 
 /// A value that is never shown, in logs and messages neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub struct DestinationConfig {
 pub enum InvalidDestination {
     /// The name is empty, reserved, or has odd characters.
     #[error(
-        "`{0}` cannot be the name of a destination: use letters, digits, `.`, `_`, `-`, and none of all, local, node, quorum"
+        "`{0}` cannot be the name of a destination: use letters, digits, `.`, `_`, `-`, and none of all, node, quorum"
     )]
     Name(String),
     /// The URL's scheme is none of the supported.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn refuses_names_that_mean_something_else() {
-        for name in ["", "all", "quorum", "local", "node", "a b", "a/b", "ä"] {
+        for name in ["", "all", "quorum", "node", "a b", "a/b", "ä"] {
             let result = open(&config(name, "file:///backups"), &nothing);
             assert!(matches!(result, Err(InvalidDestination::Name(_))), "{name:?}");
         }

