@@ -8,6 +8,7 @@ use seawall_host::net::Address;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Position, Txid};
 
+pub mod capture;
 pub mod sqlite;
 pub mod wal;
 

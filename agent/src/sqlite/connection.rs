@@ -90,6 +90,15 @@ impl Connection {
         })
     }
 
+    /// The size of the database in pages, as the open transaction sees it.
+    ///
+    /// # Errors
+    /// [`SqliteError`].
+    pub fn page_count(&self) -> Result<u32, SqliteError> {
+        let count = self.inner.query_row("PRAGMA page_count", [], |row| row.get(0));
+        count.map_err(|error| classify("read", &self.path, &error))
+    }
+
     /// Opens a read transaction on a read mark above 0 (unless the WAL is empty), so that the WAL cannot restart
     /// under it. `None`: the WAL was never written; the transaction is open then too.
     ///
