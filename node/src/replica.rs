@@ -2,13 +2,17 @@
 //! image store, the fan-out, the services and the commands. Everything openraft stays behind it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
+
+use crate::consensus::{PinCore, ReplicaCore};
 
 /// One accepted segment in the position log: which transactions, with which checksums, and where their bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,69 +109,146 @@ pub enum Applied {
     Done,
 }
 
+/// What a node does in consensus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It orders what is proposed.
+    Leader,
+    /// It follows a leader and votes.
+    Follower,
+    /// It has no vote, or is not yet a member.
+    Learner,
+    /// It stands for election.
+    Candidate,
+}
+
+/// A member of the cluster, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its configured id.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: String,
+    /// The random id of its data directory; 0 if it is not known yet.
+    pub raft_id: u64,
+    /// Whether it votes.
+    pub is_voter: bool,
+    /// Whether it is this node.
+    pub is_self: bool,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// The log index that its log is known to agree to; the leader alone knows.
+    pub matched: Option<u64>,
+    /// How long ago it last answered a heartbeat; the leader alone knows.
+    pub last_answer: Option<Duration>,
+}
+
+/// The cluster, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// The cluster's configured name.
+    pub name: String,
+    /// The configured id of this node.
+    pub id: u64,
+    /// What this node does.
+    pub role: Role,
+    /// The current term.
+    pub term: u64,
+    /// The last log index that is applied here.
+    pub applied: u64,
+    /// The configured id of the leader, if one is known.
+    pub leader: Option<u64>,
+    /// Every member, by configured id; the configured nodes while the cluster has not begun.
+    pub members: Vec<MemberView>,
+    /// Why this node is not a working member, in words.
+    pub problem: Option<String>,
+}
+
 /// A handle; clones share the replica.
 #[derive(Clone)]
-pub struct Replica {}
+pub struct Replica {
+    core: Arc<ReplicaCore>,
+}
 
-#[allow(unused_variables, missing_docs, clippy::unimplemented, clippy::unused_async)]
 impl Replica {
+    pub(crate) fn new(core: Arc<ReplicaCore>) -> Self {
+        Self { core }
+    }
+
     /// Every database known here, in the order of names.
     pub fn databases(&self) -> Vec<DatabaseName> {
-        unimplemented!()
+        self.core.databases()
     }
+
     /// The state of one database.
     pub fn database(&self, name: &DatabaseName) -> Option<DatabaseView> {
-        unimplemented!()
+        self.core.database(name)
     }
+
     /// Completes after the next change of the applied state or of leadership that comes after `seen`
     /// (a counter; start with 0); answers the new counter.
     pub async fn changed(&self, seen: u64) -> u64 {
-        unimplemented!()
+        self.core.changed(seen).await
     }
+
     /// Position-log records of whole segments with `last > after`, ascending, at most `limit` of them.
     pub fn segments(&self, name: &DatabaseName, lineage: Lineage, after: Txid, limit: usize) -> Vec<SegmentRecord> {
-        unimplemented!()
+        self.core.segments(name, lineage, after, limit)
     }
+
     /// The encoded bytes of a segment from this node's log file, one `Bytes` a part.
     /// `None` if the log file no longer has them.
+    ///
+    /// # Errors
+    /// If the log file cannot be read, or is damaged there.
     pub async fn segment_bytes(&self, record: &SegmentRecord) -> io::Result<Option<Vec<Bytes>>> {
-        unimplemented!()
+        self.core.segment_bytes(record).await
     }
-    /// Proposes a command (leader only). Commands proposed one after the other by one task are ordered so;
-    /// the returned future resolves once applied here.
-    pub fn propose(
-        &self,
-        command: v1::Command,
-        payload: Bytes,
-    ) -> futures::future::BoxFuture<'static, Result<Applied, ProposeError>> {
-        unimplemented!()
+
+    /// Proposes a command (leader only). Commands proposed one after the other by one task are ordered so, by the
+    /// calls, not by the awaits; the returned future resolves once applied here.
+    pub fn propose(&self, command: v1::Command, payload: Bytes) -> BoxFuture<'static, Result<Applied, ProposeError>> {
+        self.core.propose(command, payload)
     }
+
     /// A log index such that a node that has applied it sees everything acknowledged before this call (read index);
     /// asks the leader if this node is not it.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] if no leader is known, [`ProposeError::Unknown`] if it gave no answer in time.
     pub async fn read_index(&self, timeout: Duration) -> Result<u64, ProposeError> {
-        unimplemented!()
+        self.core.read_index(timeout).await
     }
+
     /// Waits until this node has applied the log up to `index`; false if `timeout` passed first.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> bool {
-        unimplemented!()
+        self.core.wait_applied(index, timeout).await
     }
+
     /// Who leads.
     pub fn leadership(&self) -> Leadership {
-        unimplemented!()
+        self.core.leadership()
     }
+
+    /// The cluster, its members and this node's place in it.
+    pub fn cluster(&self) -> ClusterView {
+        self.core.cluster()
+    }
+
     /// Keeps the log file's entries of `name` from the given txid on readable, until the pin is dropped or moved.
     pub fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> LogPin {
-        unimplemented!()
+        LogPin { core: self.core.pin(name, reason, from) }
     }
 }
 
 /// Keeps pieces of the log file. Dropping it lets them go.
-pub struct LogPin {}
+pub struct LogPin {
+    core: PinCore,
+}
 
-#[allow(unused_variables, clippy::unimplemented)]
 impl LogPin {
     /// Moves the pin up: entries below `from` are no longer needed for its sake.
     pub fn advance(&self, from: Txid) {
-        unimplemented!()
+        self.core.advance(from);
     }
 }

@@ -1,4 +1,26 @@
 //! Raft: every openraft type stays in here.
 
+mod blobs;
+mod bootstrap;
+mod driver;
+mod identity;
+mod live_state;
+mod log_adapter;
+mod network;
+mod peer_service;
+mod proposer;
+mod replica;
 pub mod runtime;
+mod snapshot;
+mod start;
+mod state_machine;
 pub mod types;
+mod wire;
+
+pub use blobs::{BlobSink, BlobSource, BlobStream, Blobs, Need};
+pub use start::{ConfiguredNode, Consensus, ConsensusOptions, StartError, Started};
+
+pub(crate) use replica::{PinCore, ReplicaCore};
+
+/// openraft, as Seawall runs it.
+type Raft = openraft::Raft<types::TypeConfig, state_machine::StateMachine>;

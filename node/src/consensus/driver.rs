@@ -1,0 +1,72 @@
+//! What goes on beside consensus: telling of its state, writing the position log, keeping the log short.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+use seawall_host::{process, time};
+
+use super::Raft;
+use super::live_state::{LiveState, Standing};
+
+/// How far behind the map of the position log may be.
+const WRITE_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells the live state who leads. A failed disk ends the program: what it answered can no longer be trusted.
+pub(super) async fn watch_standing(raft: Raft, live: Arc<LiveState>) {
+    let mut metrics = raft.metrics();
+    loop {
+        // The borrow ends with this line: while one is held, consensus stands still.
+        let now = metrics.borrow_watched().clone();
+        match &now.running_state {
+            Ok(()) => {}
+            Err(Fatal::Stopped) => return,
+            Err(fatal) => process::halt(&format!("consensus stopped: {fatal}")),
+        }
+        live.set_standing(Standing { term: now.current_term, leader: now.current_leader, role: now.state });
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes records to the map of the position log once their entries are committed and synced here.
+pub(super) async fn write_positions(live: Arc<LiveState>) {
+    loop {
+        if let Err(error) = live.positions.write_up_to(live.settled()).await {
+            if matches!(
+                &error,
+                crate::store::position_log::PositionLogError::Kv(crate::store::kv::KvError::Damaged { .. })
+            ) {
+                process::halt(&format!("{error}; a restart builds it again"));
+            }
+            tracing::warn!(%error, "trying again");
+        }
+        time::sleep(WRITE_EVERY).await;
+    }
+}
+
+/// Writes the state down when enough log has gathered, and lets the log before it go.
+pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, snapshot_bytes: u64, keep: u64) {
+    let metrics = raft.metrics();
+    loop {
+        time::sleep(LOOK_EVERY.min(Duration::from_millis(snapshot_bytes.max(100)))).await;
+        let (snapshot, purged) = {
+            let now = metrics.borrow_watched().clone();
+            (now.snapshot.map_or(0, |id| id.index), now.purged.map_or(0, |id| id.index))
+        };
+        let target = snapshot.saturating_sub(keep);
+        let asked = if target > purged {
+            raft.trigger().purge_log(target).await
+        } else if live.lock().bytes_since_snapshot >= snapshot_bytes {
+            raft.trigger().snapshot().await
+        } else {
+            Ok(())
+        };
+        if asked.is_err() {
+            return;
+        }
+    }
+}

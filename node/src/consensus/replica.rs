@@ -1,0 +1,243 @@
+//! What stands behind a [`Replica`](crate::replica::Replica).
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{ReadPolicy, ServerState};
+use seawall_host::time;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::v1;
+
+use super::blobs::Payloads;
+use super::identity::Identity;
+use super::live_state::{Inner, LiveState};
+use super::network::{Network, Purpose};
+use super::proposer::Proposer;
+use super::types::Member;
+use super::{ConfiguredNode, Raft};
+use crate::replica::{Applied, ClusterView, DatabaseView, Leadership, MemberView, ProposeError, Role, SegmentRecord};
+use crate::store::log::LogFilePin;
+
+pub(crate) struct ReplicaCore {
+    pub(super) raft: Raft,
+    pub(super) live: Arc<LiveState>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) network: Network,
+    pub(super) payloads: Payloads,
+    pub(super) proposer: Proposer,
+    pub(super) nodes: Vec<ConfiguredNode>,
+}
+
+impl ReplicaCore {
+    pub(crate) fn databases(&self) -> Vec<DatabaseName> {
+        self.live.lock().cluster.databases().keys().cloned().collect()
+    }
+
+    pub(crate) fn database(&self, name: &DatabaseName) -> Option<DatabaseView> {
+        let inner = self.live.lock();
+        inner.cluster.databases().get(name).map(|database| DatabaseView {
+            head: database.head.clone(),
+            epoch: database.epoch,
+            agent_id: database.agent_id,
+            agent_label: database.agent_label.clone(),
+            destinations: database.destinations.clone(),
+        })
+    }
+
+    pub(crate) async fn changed(&self, seen: u64) -> u64 {
+        self.live.changed(seen).await
+    }
+
+    pub(crate) fn segments(
+        &self,
+        name: &DatabaseName,
+        lineage: Lineage,
+        after: Txid,
+        limit: usize,
+    ) -> Vec<SegmentRecord> {
+        self.live.positions.segments(name, lineage, after, limit)
+    }
+
+    pub(crate) async fn segment_bytes(&self, record: &SegmentRecord) -> io::Result<Option<Vec<Bytes>>> {
+        let mut parts = Vec::with_capacity(record.entries.len());
+        for &index in &record.entries {
+            match self.payloads.get(index).await? {
+                Some(part) => parts.push(part),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    pub(crate) fn propose(
+        &self,
+        command: v1::Command,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Applied, ProposeError>> {
+        self.proposer.propose(command, payload)
+    }
+
+    pub(crate) async fn read_index(&self, limit: Duration) -> Result<u64, ProposeError> {
+        let deadline = time::Instant::now() + limit;
+        let asked = time::timeout_at(deadline, own_read_index(&self.raft)).await;
+        match asked.unwrap_or_else(|elapsed| Err(ProposeError::Unknown(elapsed.to_string()))) {
+            Err(ProposeError::NotLeader { leader_address: Some(_) }) => {}
+            answer => return answer,
+        }
+        let Some((raft_id, member)) = leader(&self.live.lock()) else {
+            return Err(ProposeError::NotLeader { leader_address: None });
+        };
+        if raft_id == self.identity.raft_id() {
+            return Err(ProposeError::Unknown("leadership just changed".to_owned()));
+        }
+        let timeout_ms = u32::try_from((deadline - time::Instant::now()).as_millis()).unwrap_or(u32::MAX);
+        let request = v1::ReadIndexRequest { envelope: Some(self.identity.envelope(raft_id)), timeout_ms };
+        let mut peer = self.network.peer(&member.address, Purpose::Control);
+        let answer = time::timeout_at(deadline, peer.read_index(request)).await;
+        let answer = answer
+            .map_err(|elapsed| ProposeError::Unknown(elapsed.to_string()))?
+            .map_err(|status| ProposeError::Unknown(format!("{member}: {}", status.message())))?;
+        match answer.into_inner().outcome {
+            Some(v1::read_index_response::Outcome::Index(index)) => Ok(index),
+            Some(v1::read_index_response::Outcome::NotLeader(other)) => {
+                let address = Some(other.leader_address).filter(|address| !address.is_empty());
+                Err(ProposeError::NotLeader { leader_address: address })
+            }
+            Some(v1::read_index_response::Outcome::Failed(cause)) => Err(ProposeError::Unknown(cause)),
+            None => Err(ProposeError::Unknown(format!("{member} answered nothing"))),
+        }
+    }
+
+    pub(crate) async fn wait_applied(&self, index: u64, limit: Duration) -> bool {
+        self.live.wait(limit, |inner| inner.last_applied.map_or(0, |id| id.index) >= index).await
+    }
+
+    pub(crate) fn leadership(&self) -> Leadership {
+        let inner = self.live.lock();
+        let own = self.identity.raft_id();
+        // Its own first entry is applied: so is everything that older leaders committed.
+        let caught_up = inner.last_applied.is_some_and(|id| {
+            let leader = id.committed_leader_id();
+            leader.term == inner.standing.term && leader.node_id == own
+        });
+        Leadership {
+            term: inner.standing.term,
+            is_leader: inner.standing.role == ServerState::Leader && inner.standing.leader == Some(own) && caught_up,
+            leader_address: leader(&inner).map(|(_, member)| member.address),
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterView {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let inner = self.live.lock();
+        let own = self.identity.raft_id();
+        let mut members: Vec<MemberView> = inner
+            .membership
+            .nodes()
+            .map(|(raft_id, member)| MemberView {
+                id: member.configured_id,
+                address: member.address.clone(),
+                raft_id: *raft_id,
+                is_voter: inner.membership.voter_ids().any(|id| id == *raft_id),
+                is_self: *raft_id == own,
+                is_leader: inner.standing.leader == Some(*raft_id),
+                matched: metrics
+                    .replication
+                    .as_ref()
+                    .and_then(|all| all.get(raft_id))
+                    .map(|id| id.map_or(0, |id| id.index)),
+                last_answer: metrics
+                    .heartbeat
+                    .as_ref()
+                    .and_then(|all| all.get(raft_id))
+                    .and_then(|at| at.as_ref().map(|at| openraft::Instant::elapsed(&**at))),
+            })
+            .collect();
+        if members.is_empty() {
+            let listed = self.nodes.iter().map(|node| MemberView {
+                id: node.id,
+                address: node.address.clone(),
+                raft_id: if node.id == self.identity.configured_id() { own } else { 0 },
+                is_voter: false,
+                is_self: node.id == self.identity.configured_id(),
+                is_leader: false,
+                matched: None,
+                last_answer: None,
+            });
+            members.extend(listed);
+        }
+        members.sort_by_key(|member| member.id);
+        ClusterView {
+            name: self.identity.name().to_owned(),
+            id: self.identity.configured_id(),
+            role: match inner.standing.role {
+                ServerState::Leader => Role::Leader,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Learner | ServerState::Shutdown => Role::Learner,
+            },
+            term: inner.standing.term,
+            applied: inner.last_applied.map_or(0, |id| id.index),
+            leader: leader(&inner).map(|(_, member)| member.configured_id),
+            members,
+            problem: inner.problem.clone(),
+        }
+    }
+
+    pub(crate) fn pin(self: &Arc<Self>, name: &DatabaseName, reason: &'static str, from: Txid) -> PinCore {
+        // Pinned low first: what is looked up must not go meanwhile.
+        let pin = self.live.log.pin(0, reason);
+        pin.advance(self.first_needed(name, from));
+        PinCore { core: self.clone(), name: name.clone(), pin: Mutex::new(pin) }
+    }
+
+    /// The first entry of the log that holds `from` or anything after it of a database.
+    fn first_needed(&self, name: &DatabaseName, from: Txid) -> u64 {
+        let (lineage, open, next) = {
+            let inner = self.live.lock();
+            let database = inner.cluster.databases().get(name);
+            let open =
+                database.and_then(|database| database.open.as_ref()).and_then(|open| open.entries.first().copied());
+            let next = inner.last_applied.map_or(0, |id| id.index + 1);
+            (database.map_or(1, |database| database.head.lineage), open, next)
+        };
+        let covering = self.live.positions.segments(name, Lineage(lineage), Txid(from.0.saturating_sub(1)), 1);
+        covering.first().and_then(|record| record.entries.first().copied()).or(open).unwrap_or(next)
+    }
+}
+
+pub(crate) struct PinCore {
+    core: Arc<ReplicaCore>,
+    name: DatabaseName,
+    pin: Mutex<LogFilePin>,
+}
+
+impl PinCore {
+    pub(crate) fn advance(&self, from: Txid) {
+        let index = self.core.first_needed(&self.name, from);
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).advance(index);
+    }
+}
+
+/// The leader as far as is known: its Raft id and what the membership says of it.
+pub(super) fn leader(inner: &Inner) -> Option<(u64, Member)> {
+    let raft_id = inner.standing.leader?;
+    inner.membership.membership().get_node(&raft_id).map(|member| (raft_id, member.clone()))
+}
+
+/// A read index, if this node leads.
+pub(super) async fn own_read_index(raft: &Raft) -> Result<u64, ProposeError> {
+    match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        Ok((read, _applied)) => Ok(read.index()),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(leader))) => {
+            Err(ProposeError::NotLeader { leader_address: leader.leader_node.map(|node| node.address) })
+        }
+        Err(error) => Err(ProposeError::Unknown(error.to_string())),
+    }
+}

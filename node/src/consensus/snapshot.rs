@@ -1,0 +1,147 @@
+//! Snapshots of the replicated state: a manifest of what was agreed on and what belongs to it, on disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes, BytesMut};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::Snapshot;
+use prost::Message;
+use seawall_host::disk;
+use seawall_host::task;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::v1;
+use tokio::sync::Mutex;
+
+use super::types::TypeConfig;
+use super::wire;
+use crate::replica::SegmentRecord;
+use crate::state::{ClusterState, ManifestError, decode_record, encode_record};
+use crate::store::position_log::PositionLog;
+
+/// The largest manifest that is read: some ten million records of the position log.
+pub(super) const MAX_MANIFEST_BYTES: usize = 1 << 30;
+const FILE: &str = "snapshot";
+const FILE_MAGIC: &[u8; 8] = b"SWSNAP\0\x01";
+/// Records read from the position log at once.
+const RECORDS: usize = 4096;
+
+/// A manifest, understood.
+pub(super) struct Manifest {
+    pub(super) cluster: ClusterState,
+    pub(super) records: Vec<(DatabaseName, SegmentRecord)>,
+}
+
+/// Why bytes are no manifest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeManifestError {
+    /// They are no such message.
+    #[error("the manifest is damaged: {0}")]
+    Message(#[from] prost::DecodeError),
+    /// The message makes no sense.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A record of the position log belongs to no database.
+    #[error("the manifest is damaged: a record belongs to database {0} of its list, which is shorter")]
+    Database(u32),
+}
+
+/// Writes down the state at `index`, with every record of the position log up to the heads.
+pub(super) async fn encode(index: u64, cluster: ClusterState, positions: PositionLog) -> io::Result<Bytes> {
+    let encoded = task::blocking(move || {
+        let databases = cluster.to_manifest();
+        let mut segments = Vec::new();
+        for (number, (name, database)) in (0u32..).zip(cluster.databases()) {
+            for lineage in 1..=database.head.lineage {
+                let limit = if lineage == database.head.lineage { database.head.txid } else { u64::MAX };
+                let mut after = Txid::NONE;
+                loop {
+                    let records = positions.segments(name, Lineage(lineage), after, RECORDS);
+                    let found = records.len();
+                    after = records.last().map_or(after, |record| record.last);
+                    segments.extend(
+                        records.iter().filter(|record| record.last.0 <= limit).map(|one| encode_record(one, number)),
+                    );
+                    if found < RECORDS || after.0 >= limit {
+                        break;
+                    }
+                }
+            }
+        }
+        Bytes::from(v1::StateManifest { last_index: index, databases, segments }.encode_to_vec())
+    });
+    encoded.await.map_err(io::Error::other)
+}
+
+/// Reads a manifest.
+pub(super) fn decode(data: Bytes) -> Result<Manifest, DecodeManifestError> {
+    let manifest = v1::StateManifest::decode(data)?;
+    let cluster = ClusterState::from_manifest(manifest.databases.clone())?;
+    let names: Vec<DatabaseName> =
+        manifest.databases.iter().map(|one| one.name.parse()).collect::<Result<_, _>>().map_err(ManifestError::Name)?;
+    let mut records = Vec::with_capacity(manifest.segments.len());
+    for entry in manifest.segments {
+        let name = names.get(entry.database as usize).ok_or(DecodeManifestError::Database(entry.database))?;
+        records.push((name.clone(), decode_record(entry)?));
+    }
+    Ok(Manifest { cluster, records })
+}
+
+/// The newest snapshot of a node, on disk: magic, length-delimited header, manifest.
+pub(super) struct SnapshotFile {
+    path: PathBuf,
+    writing: Mutex<()>,
+}
+
+impl SnapshotFile {
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(FILE), writing: Mutex::new(()) }
+    }
+
+    /// Makes this the newest snapshot, durable when it returns; an older one than is there changes nothing.
+    pub(super) async fn save(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        if let Some(there) = self.load().await?
+            && there.meta.last_log_id >= meta.last_log_id
+        {
+            return Ok(());
+        }
+        let header = v1::SnapshotHeader {
+            envelope: None,
+            vote: None,
+            meta: Some(wire::snapshot_meta(meta)),
+            length: manifest.len() as u64,
+            checksum: crc32c::crc32c(manifest),
+        };
+        let mut contents = BytesMut::with_capacity(manifest.len() + 256);
+        contents.extend_from_slice(FILE_MAGIC);
+        contents.extend_from_slice(&header.encode_length_delimited_to_vec());
+        contents.extend_from_slice(manifest);
+        disk::replace_file(&self.path, contents.freeze()).await
+    }
+
+    /// The newest snapshot, if there is any.
+    pub(super) async fn load(&self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {
+        if !disk::exists(&self.path).await? {
+            return Ok(None);
+        }
+        let damaged = |cause: String| {
+            let cause = format!("{} is damaged ({cause}): replace this node", self.path.display());
+            io::Error::new(io::ErrorKind::InvalidData, cause)
+        };
+        let mut contents = disk::read_file(&self.path, MAX_MANIFEST_BYTES).await?;
+        if !contents.starts_with(FILE_MAGIC) {
+            return Err(damaged("it is no snapshot of this version".to_owned()));
+        }
+        contents.advance(FILE_MAGIC.len());
+        let header =
+            v1::SnapshotHeader::decode_length_delimited(&mut contents).map_err(|error| damaged(error.to_string()))?;
+        if header.length != contents.len() as u64 || header.checksum != crc32c::crc32c(&contents) {
+            return Err(damaged("its checksum is wrong".to_owned()));
+        }
+        let meta = header.meta.ok_or_else(|| damaged("it names no log id".to_owned()))?;
+        let meta = wire::read_snapshot_meta(&meta).map_err(|error| damaged(error.to_string()))?;
+        Ok(Some(Snapshot { meta, snapshot: contents }))
+    }
+}

@@ -1,0 +1,267 @@
+//! Starting and stopping a node's part in consensus.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Config, ServerState, SnapshotPolicy};
+use seawall_host::disk::{self, LockGuard};
+use seawall_host::task::{self, OwnedTask};
+use seawall_proto::MAX_MESSAGE_BYTES;
+use seawall_proto::v1::peer_server::PeerServer;
+use tonic::service::Routes;
+
+use super::blobs::{Blobs, Payloads};
+use super::identity::Identity;
+use super::live_state::LiveState;
+use super::log_adapter::LogStore;
+use super::network::Network;
+use super::peer_service::PeerService;
+use super::proposer::Proposer;
+use super::replica::ReplicaCore;
+use super::snapshot::SnapshotFile;
+use super::state_machine::StateMachine;
+use super::{Raft, bootstrap, driver};
+use crate::replica::Replica;
+use crate::store::kv::OpenKv;
+use crate::store::log::{LogFile, LogOptions, OpenLogError};
+use crate::store::position_log::{PositionLog, PositionLogError};
+
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
+
+/// A node as the configuration lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredNode {
+    /// Its id in the configuration.
+    pub id: u64,
+    /// Where the others reach it: host:port.
+    pub address: String,
+}
+
+/// What a node needs to take part.
+#[derive(Clone)]
+pub struct ConsensusOptions {
+    /// The cluster's name; nodes of another are refused.
+    pub cluster: String,
+    /// The configured id of this node.
+    pub id: u64,
+    /// Where it keeps what it must not forget.
+    pub data_dir: PathBuf,
+    /// Every node the cluster begins with, this one included.
+    pub nodes: Vec<ConfiguredNode>,
+    /// Bytes of log after which the state is written down anew, so that the log before it can go.
+    pub snapshot_bytes: u64,
+    /// Entries that stay in the log behind a snapshot, for peers that are a little late.
+    pub keep_entries: u64,
+    /// Sizes of the log file.
+    pub log: LogOptions,
+    /// The images of this node, for peers that are far behind and from them.
+    pub blobs: Option<Blobs>,
+}
+
+impl ConsensusOptions {
+    /// The usual sizes.
+    pub fn new(cluster: String, id: u64, data_dir: PathBuf, nodes: Vec<ConfiguredNode>) -> Self {
+        Self {
+            cluster,
+            id,
+            data_dir,
+            nodes,
+            snapshot_bytes: 256 << 20,
+            keep_entries: 1000,
+            log: LogOptions::default(),
+            blobs: None,
+        }
+    }
+}
+
+/// Why a node cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the data directory.
+    #[error("{0} is in use by another process: stop that one, or give this node a directory of its own")]
+    Locked(PathBuf),
+    /// The log file was removed, and the rest was not.
+    #[error("the log of {0} is missing: bring it back, or replace this node with an empty directory")]
+    LogMissing(PathBuf),
+    /// The log file cannot be used.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    /// The position log cannot be used.
+    #[error(transparent)]
+    Positions(#[from] PositionLogError),
+    /// This node is not in its own list.
+    #[error("node {0} is not in the cluster's list of nodes: add it")]
+    NotListed(u64),
+    /// The data directory failed.
+    #[error("cannot use the data directory: {0}")]
+    Io(#[from] io::Error),
+    /// Consensus itself did not start.
+    #[error("consensus does not start: {0}")]
+    Raft(String),
+}
+
+/// A started node.
+pub struct Started {
+    /// Its part in consensus; dropping it ends that at once.
+    pub consensus: Consensus,
+    /// What it knows.
+    pub replica: Replica,
+    /// What it answers to its peers; serve them at its address.
+    pub routes: Routes,
+}
+
+/// A node's part in consensus. Dropping it ends it as a crash would.
+pub struct Consensus {
+    raft: Raft,
+    live: Arc<LiveState>,
+    raft_id: u64,
+    /// Held by whoever writes to the position log; taken by the one that ends it.
+    tasks: Vec<OwnedTask>,
+    _lock: LockGuard,
+}
+
+impl Consensus {
+    /// Opens the data directory and takes part in the cluster, or waits until it begins.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(options: ConsensusOptions, open_kv: OpenKv) -> Result<Started, StartError> {
+        if !options.nodes.iter().any(|node| node.id == options.id) {
+            return Err(StartError::NotListed(options.id));
+        }
+        let data_dir = options.data_dir.clone();
+        disk::create_directories(&data_dir).await?;
+        let lock = lock(&data_dir).await?;
+        let file = Arc::new(SnapshotFile::new(&data_dir));
+        let log = LogFile::open(&data_dir.join("log"), options.log.clone()).await?;
+        let stored = log.state();
+        if stored.was_created && file.load().await?.is_some() {
+            return Err(StartError::LogMissing(data_dir));
+        }
+        let positions = PositionLog::open(&data_dir, &open_kv).await?;
+        let identity = Arc::new(Identity::new(options.cluster.clone(), options.id, &stored.identity));
+        let network = Network::new(identity.clone());
+        let live = Arc::new(LiveState::new(positions, log.clone()));
+        let payloads = Payloads::new(&data_dir, log.clone());
+
+        let raft = Raft::new(
+            identity.raft_id(),
+            Arc::new(raft_config(&options.cluster)?),
+            network.clone(),
+            LogStore::new(log),
+            StateMachine::new(live.clone(), file),
+        );
+        let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let proposer = Proposer::start(raft.clone());
+        let (snapshot_bytes, keep) = (options.snapshot_bytes, options.keep_entries);
+        let beginning =
+            bootstrap::run(raft.clone(), identity.clone(), live.clone(), network.clone(), options.nodes.clone());
+        let tasks = vec![
+            task::spawn_owned(driver::watch_standing(raft.clone(), live.clone())),
+            task::spawn_owned(driver::write_positions(live.clone())),
+            task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), snapshot_bytes, keep)),
+            task::spawn_owned(beginning),
+        ];
+        let service = PeerService {
+            raft: raft.clone(),
+            live: live.clone(),
+            identity: identity.clone(),
+            network: network.clone(),
+            payloads: payloads.clone(),
+            blobs: options.blobs.clone(),
+            nodes: options.nodes.clone(),
+            installing: tokio::sync::Mutex::new(()),
+        };
+        let server = PeerServer::new(service)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let raft_id = identity.raft_id();
+        let core = ReplicaCore {
+            raft: raft.clone(),
+            live: live.clone(),
+            identity,
+            network,
+            payloads,
+            proposer,
+            nodes: options.nodes,
+        };
+        Ok(Started {
+            consensus: Self { raft, live, raft_id, tasks, _lock: lock },
+            replica: Replica::new(Arc::new(core)),
+            routes: Routes::new(server),
+        })
+    }
+
+    /// Lets the log file delete what nobody pins; call it once images and fan-out have pinned what they need.
+    pub fn release_log(&self) {
+        self.live.log.start_deleting();
+    }
+
+    /// Stops in order: a leader hands over first; then everything is written down, so that the next start is quick.
+    pub async fn shutdown(mut self) {
+        if let Some(heir) = self.heir() {
+            if let Err(error) = self.raft.trigger().transfer_leader(heir).await {
+                tracing::warn!(%error, "cannot hand over");
+            }
+            let own = self.raft_id;
+            let handed =
+                self.live.wait(HAND_OVER_LIMIT, |inner| inner.standing.leader.is_some_and(|id| id != own)).await;
+            tracing::info!(handed, "stopped leading");
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop in order");
+        }
+        self.tasks.clear();
+        if let Err(error) = self.live.log.close().await {
+            tracing::error!(%error, "the log file did not close");
+            return;
+        }
+        if let Err(error) = self.live.positions.close(self.live.settled()).await {
+            tracing::warn!(%error, "the next start builds the position log again");
+        }
+    }
+
+    /// The follower that has most of the log, if this node leads.
+    fn heir(&self) -> Option<u64> {
+        use openraft::async_runtime::WatchReceiver;
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let matched = metrics.replication?;
+        let others = matched.into_iter().filter(|(id, _)| *id != self.raft_id && voters.contains(id));
+        others.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+    }
+}
+
+async fn lock(data_dir: &Path) -> Result<LockGuard, StartError> {
+    match disk::lock(&data_dir.join("lock")).await {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StartError::Locked(data_dir.to_owned())),
+        locked => Ok(locked?),
+    }
+}
+
+/// The time-out of a replication message is the heartbeat interval, so it must exceed a slow fsync. A leader that
+/// restarts never resumes its term: it may have lost a tail that it proposed (`enable_leader_restore`).
+fn raft_config(cluster: &str) -> Result<Config, StartError> {
+    let config = Config {
+        cluster_name: cluster.to_owned(),
+        heartbeat_interval: 250,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        max_payload_entries: 128,
+        api_channel_size: Some(1024),
+        snapshot_policy: SnapshotPolicy::Never,
+        install_snapshot_timeout: 60_000,
+        purge_batch_size: 1000,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| StartError::Raft(error.to_string()))
+}

@@ -1,0 +1,104 @@
+//! The state machine that consensus drives: the live state in memory, snapshots on disk.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+
+use super::live_state::LiveState;
+use super::snapshot::{self, SnapshotFile};
+use super::types::{RaftLogId, TypeConfig};
+use crate::state::ClusterState;
+
+/// Entries applied before whoever waits for a change is woken.
+const WAKE_EVERY: usize = 64;
+
+/// The state machine of a node.
+pub(super) struct StateMachine {
+    live: Arc<LiveState>,
+    file: Arc<SnapshotFile>,
+}
+
+impl StateMachine {
+    pub(super) fn new(live: Arc<LiveState>, file: Arc<SnapshotFile>) -> Self {
+        Self { live, file }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, StoredMembershipOf<TypeConfig>)> {
+        let inner = self.live.lock();
+        Ok((inner.last_applied, inner.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut since_woken = 0;
+        let mut outcome = Ok(());
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = match next {
+                Ok(next) => next,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            };
+            let response = self.live.apply(&entry);
+            if let Some(responder) = responder {
+                responder.send(response);
+            }
+            since_woken += 1;
+            if since_woken % WAKE_EVERY == 0 {
+                self.live.wake();
+            }
+        }
+        self.live.wake();
+        outcome
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let (meta, cluster) = self.live.capture();
+        Builder { live: self.live.clone(), file: self.file.clone(), meta, cluster }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, data: Bytes) -> io::Result<()> {
+        let manifest = snapshot::decode(data.clone()).map_err(io::Error::other)?;
+        // The file before the position log: that one is built again from it.
+        self.file.save(meta, &data).await?;
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.live.positions.load(index, manifest.records).await.map_err(io::Error::other)?;
+        self.live.replace(meta, manifest.cluster);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {
+        self.file.load().await
+    }
+}
+
+/// Builds one snapshot of the state as it was when the builder was made.
+pub(super) struct Builder {
+    live: Arc<LiveState>,
+    file: Arc<SnapshotFile>,
+    meta: SnapshotMetaOf<TypeConfig>,
+    cluster: ClusterState,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
+        let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        let data = snapshot::encode(index, self.cluster.clone(), self.live.positions.clone()).await?;
+        self.file.save(&self.meta, &data).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
+    }
+}
