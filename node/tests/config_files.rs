@@ -60,9 +60,10 @@ fn takes_the_documented_node_file() {
     assert_eq!(config.destinations[0].url, "file:///backups");
     assert_eq!(config.destinations[0].upload_interval, Duration::from_secs(10));
     let s3 = &config.destinations[1];
-    assert_eq!((s3.url.as_str(), s3.endpoint.as_deref()), ("s3://bucket/prefix", Some("http://127.0.0.1:8333")));
-    assert_eq!(s3.access_key_id.as_ref().unwrap().reveal(), "key-id");
-    assert_eq!(s3.secret_access_key.as_ref().unwrap().reveal(), "hunter2");
+    let options = &s3.options;
+    assert_eq!((s3.url.as_str(), options.endpoint.as_deref()), ("s3://bucket/prefix", Some("http://127.0.0.1:8333")));
+    assert_eq!(options.access_key_id.as_deref(), Some("key-id"));
+    assert_eq!(options.secret_access_key.as_ref().unwrap().reveal(), "hunter2");
 }
 
 #[test]
@@ -128,12 +129,14 @@ fn contradictions_are_refused() {
         ("{ id: 2, ", "{ id: 1, ", 4, "occurs twice"),
         ("address: 127.0.0.1:7401", "address: 127.0.0.1:7402", 4, "address of node 2 already"),
         ("name: s3", "name: local", 7, "stands on line 6"),
-        ("name: s3", "name: all", 7, "means something else"),
+        ("name: s3", "name: all", 7, "none of all, node, quorum"),
         ("name: s3", "name: \"a b\"", 7, "letters"),
         ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: soon", 6, "10s"),
-        ("upload-interval: 10s", "region: eu", 6, "s3:// destinations only"),
+        ("upload-interval: 10s", "region: eu", 6, "remove them"),
+        ("http://127.0.0.1:8333", "127.0.0.1:8333", 7, "is no URL"),
+        ("s3://bucket/prefix", "ftp://bucket/prefix", 7, "supported are"),
         (", secret-access-key: \"${SECRET}\"", "", 7, "needs a secret-access-key"),
         ("s3://bucket/prefix", "bucket/prefix", 7, "not a URL"),
         ("  name: prod", "  name: \"\"", 3, "1 to 100"),

@@ -56,6 +56,11 @@ impl<'a> Document<'a> {
         Self { file, base, environment }
     }
 
+    /// Where `${VAR}` gets its values.
+    pub(super) fn environment(&self) -> Environment<'a> {
+        self.environment
+    }
+
     /// Parses the text of the file into its raw form.
     pub(super) fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, ConfigError> {
         // No snippets: they would print secrets that stand near the mistake.

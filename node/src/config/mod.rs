@@ -5,9 +5,7 @@ mod agent;
 mod document;
 mod expand;
 mod node;
-mod secret;
 
 pub use agent::{AgentConfig, DatabaseConfig};
 pub use document::{ConfigError, Environment, process_environment};
-pub use node::{DestinationConfig, MemberConfig, NodeConfig};
-pub use secret::Secret;
+pub use node::{MemberConfig, NodeConfig};

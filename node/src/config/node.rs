@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::document::{ConfigError, Document, Environment, Raw, line};
-use super::secret::Secret;
+use crate::destination::{self, DestinationConfig, DestinationOptions, InvalidDestination, Secret};
 
 /// The largest configuration file, in bytes.
 pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
@@ -19,9 +19,6 @@ pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
 const UPLOAD_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 
 const DEFAULT_UPLOAD_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Names a destination cannot have, because receipts and restore sources use them.
-const RESERVED_NAMES: [&str; 3] = ["all", "node", "quorum"];
 
 /// What a replicator node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,25 +46,6 @@ pub struct MemberConfig {
     pub id: u64,
     /// Where agents and peers reach it.
     pub address: Address,
-}
-
-/// One place outside the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationConfig {
-    /// Its name in receipts, metrics and messages.
-    pub name: String,
-    /// Where it is: `file:///path` or `s3://bucket/prefix`.
-    pub url: String,
-    /// Close a window of level 0 after this long at the latest.
-    pub upload_interval: Duration,
-    /// The server's URL where it is not the provider's own.
-    pub endpoint: Option<String>,
-    /// The region.
-    pub region: Option<String>,
-    /// The access key's id; without, the provider's default chain is asked.
-    pub access_key_id: Option<Secret>,
-    /// The access key itself.
-    pub secret_access_key: Option<Secret>,
 }
 
 impl NodeConfig {
@@ -160,7 +138,7 @@ fn parse_destinations(document: &Document<'_>, raw: &[RawDestination]) -> Result
         }
         let same = |other: &&DestinationConfig| {
             other.url.trim_end_matches('/') == destination.url.trim_end_matches('/')
-                && other.endpoint == destination.endpoint
+                && other.options.endpoint == destination.options.endpoint
         };
         if let Some(other) = destinations.iter().find(same) {
             let problem = format!("destinations: `{}` is the same place as `{}`", destination.name, other.name);
@@ -173,15 +151,6 @@ fn parse_destinations(document: &Document<'_>, raw: &[RawDestination]) -> Result
 
 fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
     let name = document.text(&raw.name)?;
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fine) {
-        let problem = format!("destinations.name: `{name}` must be 1 to 64 letters, digits, `.`, `_`, `-`");
-        return Err(document.at(line(&raw.name), problem));
-    }
-    if RESERVED_NAMES.contains(&name.as_str()) {
-        let problem = format!("destinations.name: `{name}` means something else in receipts; choose another");
-        return Err(document.at(line(&raw.name), problem));
-    }
     let url = document.url(&raw.url)?;
     let upload_interval = match &raw.upload_interval {
         None => DEFAULT_UPLOAD_INTERVAL,
@@ -197,27 +166,26 @@ fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<De
         }
     };
     let optional = |raw: &Option<Raw>| raw.as_ref().map(|raw| document.text(raw)).transpose();
-    if !url.starts_with("s3://") {
-        let keys = [&raw.endpoint, &raw.region, &raw.access_key_id, &raw.secret_access_key];
-        if let Some(raw) = keys.into_iter().flatten().next() {
-            let problem = "endpoint, region and access keys belong to s3:// destinations only";
-            return Err(document.at(line(raw), problem));
-        }
-    }
     match (&raw.access_key_id, &raw.secret_access_key) {
         (Some(raw), None) => return Err(document.at(line(raw), "access-key-id needs a secret-access-key beside it")),
         (None, Some(raw)) => return Err(document.at(line(raw), "secret-access-key needs an access-key-id beside it")),
         _ => {}
     }
-    Ok(DestinationConfig {
-        name,
-        url,
-        upload_interval,
+    let path_style = raw.path_style.as_ref().map(|raw| document.value("path-style", raw)).transpose()?;
+    let options = DestinationOptions {
         endpoint: optional(&raw.endpoint)?,
         region: optional(&raw.region)?,
-        access_key_id: optional(&raw.access_key_id)?.map(Secret::new),
+        access_key_id: optional(&raw.access_key_id)?,
         secret_access_key: optional(&raw.secret_access_key)?.map(Secret::new),
-    })
+        path_style,
+    };
+    let config = DestinationConfig { name, url, upload_interval, options };
+    // Opened once here, so that a mistake is reported with its line; nothing is connected to.
+    destination::open(&config, document.environment()).map_err(|error| {
+        let at = if matches!(error, InvalidDestination::Name(_)) { &raw.name } else { &raw.url };
+        document.at(line(at), format!("destinations: {error}"))
+    })?;
+    Ok(config)
 }
 
 // ---- the file as it stands
@@ -264,4 +232,5 @@ struct RawDestination {
     region: Option<Spanned<String>>,
     access_key_id: Option<Spanned<String>>,
     secret_access_key: Option<Spanned<String>>,
+    path_style: Option<Spanned<String>>,
 }
