@@ -62,6 +62,8 @@ impl Network for RealNetwork {
         async move {
             let builder = || {
                 tonic::transport::Server::builder()
+                    // Browsers and Prometheus speak HTTP/1 to what is served beside gRPC.
+                    .accept_http1(true)
                     .tcp_nodelay(true)
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)

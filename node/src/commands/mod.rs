@@ -1,1 +1,90 @@
-//! One file a subcommand.
+//! The `seawall` command line: one file a subcommand.
+
+mod agent;
+mod cluster_call;
+mod databases;
+mod error;
+mod logging;
+mod restore;
+mod status;
+mod sync;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::error::CommandError;
+use self::logging::LoggingArgs;
+
+/// High-availability backup for SQLite: every commit on a majority of nodes, every state restorable.
+#[derive(Parser)]
+#[command(name = "seawall", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    logging: LoggingArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an agent beside an application: it ships what the application commits.
+    Agent(agent::AgentArgs),
+    /// Give a database back, from a cluster or from a destination.
+    Restore(restore::RestoreArgs),
+    /// Have the local agent ship everything committed so far, and wait for a receipt.
+    Sync(sync::SyncArgs),
+    /// Show the cluster: nodes, databases, destinations.
+    Status(status::StatusArgs),
+    /// List the databases of a cluster.
+    Databases(databases::DatabasesArgs),
+    /// Show the versions of Seawall and of the SQLite inside.
+    Version(version::VersionArgs),
+}
+
+/// Runs the command line of this process. Exit codes: 0 fine, 1 failure, 2 wrong usage or configuration.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("seawall: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CommandError> {
+    // Services tell what they do; the other commands print their result and what is wrong.
+    let default = if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" };
+    cli.logging.install(default);
+    seawall_host::real::install();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CommandError::failure(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Agent(args) => args.run().await,
+            Command::Restore(args) => args.run().await,
+            Command::Sync(args) => args.run().await,
+            Command::Status(args) => args.run().await,
+            Command::Databases(args) => args.run().await,
+            Command::Version(args) => args.run(),
+        }
+    });
+    // A blocking call that hangs, on a dead disk for instance, must not keep the program.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Prints a result as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string(value).map_err(|error| CommandError::failure(error.to_string()))?;
+    print(&text)
+}
+
+/// Prints a line of a result. An error if nobody takes it.
+fn print(line: &str) -> Result<(), CommandError> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").map_err(|error| CommandError::failure(format!("standard output: {error}")))
+}

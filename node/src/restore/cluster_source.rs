@@ -207,5 +207,4 @@ fn pieces(chunks: Streaming<Chunk>) -> impl futures::Stream<Item = Result<Bytes,
             None => Ok(None),
         }
     })
-    .map(|piece: Result<_, Status>| piece.map(Bytes::from))
 }

@@ -51,7 +51,6 @@ pub struct ClusterService {
 
 impl ClusterService {
     /// The service, ready to be added to a server's routes.
-    #[expect(clippy::new_ret_no_self, reason = "what is served is tonic's wrapper")]
     pub fn new(
         layout: ClusterLayout,
         replica: Replica,

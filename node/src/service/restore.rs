@@ -59,7 +59,6 @@ pub struct RestoreService {
 
 impl RestoreService {
     /// The service, ready to be added to a server's routes.
-    #[expect(clippy::new_ret_no_self, reason = "what is served is tonic's wrapper")]
     pub fn new(
         replica: Replica,
         images: ImageStore,
@@ -115,7 +114,7 @@ impl RestoreService {
             after = after.min(uploaded);
         }
         let records = self.records(name, lineage, after, Txid(view.head.txid));
-        objects.extend(group(&records).into_iter().map(|records| described(records)));
+        objects.extend(group(&records).into_iter().map(described));
         objects
     }
 
@@ -253,7 +252,7 @@ fn window(pieces: PieceStream, offset: u64, length: u64) -> BoxStream<'static, R
         let mut chunks = Vec::new();
         while !wanted.is_empty() {
             let data = wanted.split_to(PIECE_BYTES.min(wanted.len()));
-            chunks.push(Ok(v1::Chunk { data: data.into() }));
+            chunks.push(Ok(v1::Chunk { data }));
         }
         futures::future::ready(Some(chunks))
     });

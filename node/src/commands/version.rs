@@ -1,0 +1,17 @@
+//! `seawall version`.
+
+use clap::Args;
+
+use super::error::CommandError;
+use super::print;
+
+/// Show the versions of Seawall and of the SQLite inside.
+#[derive(Args)]
+pub(super) struct VersionArgs {}
+
+impl VersionArgs {
+    pub(super) fn run(self) -> Result<(), CommandError> {
+        print(&format!("seawall {}", env!("CARGO_PKG_VERSION")))?;
+        print(&format!("SQLite {}", rusqlite::version()))
+    }
+}

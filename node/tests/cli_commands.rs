@@ -1,0 +1,165 @@
+//! The `seawall` program as scripts see it: output, messages, exit codes.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+#[path = "support/history.rs"]
+mod history;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bytes::Bytes;
+use history::History;
+use seawall_proto::object_name::{Level, ObjectName};
+
+fn seawall(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seawall"))
+        .args(args)
+        .current_dir(directory)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[track_caller]
+fn fails(output: &Output, code: i32, says: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
+    assert!(stderr(output).contains(says), "{}", stderr(output));
+    assert_eq!(stdout(output), "");
+}
+
+/// Puts objects of the database `app` into the directory `backups`.
+fn upload(directory: &Path, objects: &[(ObjectName, Bytes)]) {
+    for (name, bytes) in objects {
+        let path = directory.join("backups/app").join(name.to_string());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn version_names_seawall_and_its_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = seawall(directory.path(), &["version"]);
+    assert!(output.status.success());
+    let expected = format!("seawall {}\nSQLite {}\n", env!("CARGO_PKG_VERSION"), rusqlite::version());
+    assert_eq!(stdout(&output), expected);
+}
+
+#[test]
+fn restores_from_a_directory_and_says_so_in_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::random(30, 1);
+    upload(directory.path(), &[history.snapshot(10), history.log(8, 20), history.log(21, 30)]);
+    let output = seawall(directory.path(), &["restore", "-o", "new.db", "--json", "file://backups/app"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["duration"].as_f64().unwrap() > 0.0);
+    json.as_object_mut().unwrap().remove("duration");
+    let restored = std::fs::read(directory.path().join("new.db")).unwrap();
+    assert!(restored == history.states[30].file());
+    let expected = serde_json::json!({
+        "database": "app", "lineage": 1, "txid": 30, "checksum": history.states[30].checksum().to_string(),
+        "time": "2023-11-14T22:13:50.000Z", "size": restored.len(),
+        "sources": [format!("file://{}/backups/app", directory.path().display())],
+    });
+    assert_eq!(json, expected);
+
+    let url = format!("file://{}/backups/app", directory.path().display());
+    let output =
+        seawall(directory.path(), &["restore", "-o", "old.db", "--timestamp", "2023-11-14T23:13:35.999+01:00", &url]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("lineage 1 txid 15 checksum"), "{}", stdout(&output));
+    assert!(std::fs::read(directory.path().join("old.db")).unwrap() == history.states[15].file());
+
+    let output = seawall(directory.path(), &["restore", "-o", "dry.db", "--txid", "20", "--dry-run", "--json", &url]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((json["txid"].as_u64(), json["objects"].as_array().unwrap().len()), (Some(20), 2), "{json}");
+    assert!(!directory.path().join("dry.db").exists());
+}
+
+#[test]
+fn a_damaged_object_is_told_on_standard_error_and_another_serves() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::random(20, 2);
+    let (name, bytes) = history.log(11, 20);
+    let mut damaged = bytes.to_vec();
+    damaged[bytes.len() / 4] ^= 1;
+    let objects = [history.snapshot(10), (name, damaged.into()), history.squashed(Level::One, 11, 20)];
+    upload(directory.path(), &objects);
+    // The merged object would be as good: only a transaction inside needs the run.
+    let output = seawall(directory.path(), &["restore", "-o", "a.db", "--txid", "19", "file://backups/app"]);
+    fails(&output, 1, "is damaged");
+    assert!(stderr(&output).contains("the nearest that can are 10 and 20"), "{}", stderr(&output));
+    upload(directory.path(), &[history.log(9, 19)]);
+    let output = seawall(directory.path(), &["restore", "-o", "a.db", "--txid", "18", "file://backups/app"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(std::fs::read(directory.path().join("a.db")).unwrap() == history.states[18].file());
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn restore_fails_clearly() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let history = History::random(3, 3);
+    upload(path, &[history.log(1, 3)]);
+    fails(&seawall(path, &["restore", "-o", "x.db", "file://backups/nope"]), 1, "nothing to restore");
+    fails(&seawall(path, &["restore", "-o", "x.db", "backups/app"]), 2, "file:///backups/app");
+    fails(&seawall(path, &["restore", "-o", "x.db", "ftp://host/app"]), 2, "supported are");
+    fails(
+        &seawall(path, &["restore", "-o", "x.db", "--txid", "9", "file://backups/app"]),
+        1,
+        "the nearest that can is 3",
+    );
+    fails(&seawall(path, &["restore", "-o", "x.db", "--txid", "0", "file://backups/app"]), 2, "count from 1");
+    fails(&seawall(path, &["restore", "-o", "x.db", "--timestamp", "yesterday", "file://backups/app"]), 2, "RFC 3339");
+    let both = ["restore", "-o", "x.db", "--txid", "1", "--timestamp", "2023-11-14T22:13:50Z", "file://backups/app"];
+    fails(&seawall(path, &both), 2, "cannot be used with");
+    fails(&seawall(path, &["restore", "-o", "no/such/x.db", "file://backups/app"]), 1, "no/such/");
+    fails(&seawall(path, &["restore", "-o", "x.db", "seawall://127.0.0.1:1/app"]), 1, "no node could answer");
+    assert!(!path.join("x.db").exists());
+    std::fs::write(path.join("x.db"), b"old").unwrap();
+    fails(&seawall(path, &["restore", "-o", "x.db", "file://backups/app"]), 1, "--force");
+    assert!(seawall(path, &["restore", "-o", "x.db", "--if-db-not-exists", "file://backups/app"]).status.success());
+    assert!(seawall(path, &["restore", "-o", "y.db", "--if-replica-exists", "file://backups/nope"]).status.success());
+    assert!(!path.join("y.db").exists());
+    std::fs::write(path.join("z.db-wal"), b"old").unwrap();
+    fails(&seawall(path, &["restore", "-o", "z.db", "file://backups/app"]), 1, "z.db-wal");
+    assert!(seawall(path, &["restore", "-o", "z.db", "--force", "file://backups/app"]).status.success());
+    assert!(std::fs::read(path.join("z.db")).unwrap() == history.states[3].file());
+    assert!(!path.join("z.db-wal").exists());
+}
+
+#[test]
+fn what_cannot_be_reached_is_named_with_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fails(&seawall(path, &["status", "--cluster", "127.0.0.1:1"]), 1, "127.0.0.1:1");
+    fails(&seawall(path, &["databases", "--cluster", "127.0.0.1:1,127.0.0.1:2"]), 1, "127.0.0.1:2");
+    fails(&seawall(path, &["status", "--cluster", "nowhere"]), 2, "HOST:PORT");
+    fails(&seawall(path, &["sync", "app"]), 1, "agent.sock cannot be reached");
+    fails(&seawall(path, &["sync", "../app"]), 2, "not a database name");
+    fails(&seawall(path, &["sync", "app", "--timeout", "soon"]), 2, "--timeout");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_file_and_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fails(&seawall(path, &["agent", "--config", "agent.yml"]), 2, "agent.yml");
+    std::fs::write(path.join("agent.yml"), "cluster: [ 127.0.0.1:1 ]\ndbz: []\n").unwrap();
+    fails(
+        &seawall(path, &["agent", "--config", "agent.yml"]),
+        2,
+        "agent.yml:2: unknown key `dbz`; did you mean `dbs`?",
+    );
+}
