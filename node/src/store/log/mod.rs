@@ -1,10 +1,19 @@
 //! The log file: what an acknowledgement rests on.
 
+mod cache;
 mod entry;
 mod error;
 mod file;
+mod index;
+mod marks;
+mod memory;
+mod piece;
 mod pins;
+mod record;
+mod recovery;
+mod shared;
 mod state;
+mod writer;
 
 pub use entry::{EntryHead, LogEntry, LogId};
 pub use error::OpenLogError;

@@ -1,0 +1,183 @@
+//! The files of the log: their names, how one begins, and how a sealed one is read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use seawall_host::disk::{self, File, OpenMode};
+use seawall_host::random;
+
+use super::entry::LogId;
+use super::error::OpenLogError;
+use super::index::{INDEX_META, IndexSummary, PieceIndex};
+use super::marks::{FORMAT, MAX_MARKS, Marks, MarksError};
+use super::record::{
+    BATCH_HEADER, BatchBuilder, BatchHeader, Kind, PayloadPlace, RECORD_HEADER, Record, RecordHead, decode_head,
+};
+
+/// The most bytes that the first batch of a piece has.
+pub(super) const MAX_OPENING: usize = BATCH_HEADER + RECORD_HEADER + MAX_MARKS;
+const SEAL_BYTES: usize = RECORD_HEADER + 8;
+
+/// Where the piece with this number lies.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.log"))
+}
+
+/// The number of the piece with this file name, if it is one.
+pub(super) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    (name == format!("{number:016x}.log")).then_some(number)
+}
+
+/// The piece that is written.
+pub(super) struct OpenPiece {
+    pub(super) number: u64,
+    pub(super) salt: u64,
+    pub(super) file: File,
+    /// All of them are synced.
+    pub(super) bytes: u64,
+    pub(super) index: PieceIndex,
+}
+
+impl OpenPiece {
+    /// Begins a piece with `marks`; it and its name are durable when this returns. What lies at its place was never
+    /// written to its end, and goes.
+    pub(super) async fn create(dir: &Path, number: u64, marks: &Marks) -> io::Result<Self> {
+        let file = File::open(&path(dir, number), OpenMode::OpenOrCreate).await?;
+        if !file.is_empty().await? {
+            file.set_len(0).await?;
+        }
+        let salt = random::u64();
+        let mut batch = BatchBuilder::new(salt, number, 0);
+        batch.push(&Record::new(Kind::Opening, marks.last, marks.encode()));
+        let bytes = batch.len();
+        file.write_and_sync(0, batch.finish()).await?;
+        disk::sync_directory(dir).await?;
+        Ok(Self { number, salt, file, bytes, index: PieceIndex::default() })
+    }
+
+    /// Writes the index behind everything else; nothing may follow. `range` is that of its rows.
+    pub(super) async fn seal(&self, index: &Record, range: Option<(u64, u64)>) -> io::Result<SealedPiece> {
+        let mut batch = BatchBuilder::new(self.salt, self.number, self.bytes);
+        let (offset, rows) = batch.push(index);
+        batch.push(&Record::new(Kind::Seal, None, Bytes::copy_from_slice(&offset.to_le_bytes())));
+        let bytes = self.bytes + batch.len();
+        self.file.write_and_sync(self.bytes, batch.finish()).await?;
+        let stored_first = range.map_or(0, |(first, _)| first);
+        Ok(SealedPiece { salt: self.salt, bytes, stored_first, rows_offset: rows.offset, range })
+    }
+}
+
+/// A piece that is complete.
+#[derive(Clone, Debug)]
+pub(super) struct SealedPiece {
+    pub(super) salt: u64,
+    pub(super) bytes: u64,
+    /// Index of the entry that its first row is of.
+    pub(super) stored_first: u64,
+    /// Where its rows lie.
+    pub(super) rows_offset: u64,
+    /// First and last index of the entries that no later piece cut off.
+    pub(super) range: Option<(u64, u64)>,
+}
+
+impl SealedPiece {
+    pub(super) fn truncate_after(&mut self, id: Option<LogId>) {
+        self.range = match (self.range, id) {
+            (Some((first, last)), Some(id)) if first <= id.index => Some((first, last.min(id.index))),
+            _ => None,
+        };
+    }
+}
+
+/// What start-up reads of a sealed piece.
+pub(super) struct SealedFound {
+    pub(super) marks: Marks,
+    pub(super) piece: SealedPiece,
+    pub(super) summary: IndexSummary,
+    file: File,
+    rows: PayloadPlace,
+}
+
+impl SealedFound {
+    /// Reads the beginning, the seal and the head of the index.
+    pub(super) async fn read(dir: &Path, number: u64) -> Result<Self, OpenLogError> {
+        let file = File::open(&path(dir, number), OpenMode::Read).await?;
+        let bytes = file.len().await?;
+        let (header, marks) = match read_opening(&file, number).await? {
+            Ok(opening) => opening,
+            Err(what) => return Err(damaged(&file, 0, what)),
+        };
+        let salt = header.salt;
+        let Some(seal_at) = bytes.checked_sub(SEAL_BYTES as u64) else {
+            return Err(damaged(&file, 0, "it is shorter than a sealed piece can be"));
+        };
+        let unsealed = || damaged(&file, seal_at, "a newer piece exists, but this one does not end in a valid seal");
+        let seal = decode_head(&file.read_exact_at(seal_at, SEAL_BYTES).await?, salt, seal_at);
+        let seal = seal.ok().filter(|seal| seal.kind == Kind::Seal).ok_or_else(unsealed)?;
+        let index_at = u64::from_le_bytes(seal.meta.as_ref().try_into().map_err(|_| unsealed())?);
+        let index = file.read_at(index_at, RECORD_HEADER + INDEX_META).await?;
+        let index = decode_head(&index, salt, index_at).ok().filter(|index| index.kind == Kind::Index);
+        let index = index.ok_or_else(|| damaged(&file, index_at, "the index of this sealed piece is not valid"))?;
+        let summary = IndexSummary::decode(index.meta);
+        let summary = summary.ok_or_else(|| damaged(&file, index_at, "the index contradicts itself"))?;
+        let piece = SealedPiece {
+            salt,
+            bytes,
+            stored_first: summary.first,
+            rows_offset: index.payload.offset,
+            range: summary.last().map(|last| (summary.first, last)),
+        };
+        Ok(Self { marks, piece, summary, file, rows: index.payload })
+    }
+
+    /// Reads the whole index.
+    pub(super) async fn index(&self) -> Result<PieceIndex, OpenLogError> {
+        let at = self.rows.offset;
+        let wrong = || damaged(&self.file, at, "the index of this sealed piece is not valid");
+        if self.rows.end() > self.piece.bytes {
+            return Err(wrong());
+        }
+        let payload = self.file.read_exact_at(at, self.rows.len as usize).await?;
+        if crc32c::crc32c(&payload) != self.rows.crc {
+            return Err(wrong());
+        }
+        PieceIndex::decode(&self.summary, self.piece.salt, &payload).ok_or_else(wrong)
+    }
+}
+
+/// Reads how a piece begins; the inner error says what is wrong with it.
+pub(super) async fn read_opening(
+    file: &File,
+    number: u64,
+) -> Result<Result<(BatchHeader, Marks), &'static str>, OpenLogError> {
+    let bytes = file.read_at(0, MAX_OPENING).await?;
+    let Some(header) = BatchHeader::decode(&bytes).filter(|header| header.offset == 0 && header.piece == number) else {
+        return Ok(Err("the piece does not begin with a valid batch"));
+    };
+    match decode_head(&bytes.slice(BATCH_HEADER..), header.salt, BATCH_HEADER as u64) {
+        Ok(head) => match decode_opening(file.path(), &head)? {
+            Some(marks) => Ok(Ok((header, marks))),
+            None => Ok(Err("the piece does not begin with valid marks")),
+        },
+        Err(what) => Ok(Err(what)),
+    }
+}
+
+/// The marks in a record, if they are valid.
+pub(super) fn decode_opening(path: &Path, head: &RecordHead) -> Result<Option<Marks>, OpenLogError> {
+    if head.kind != Kind::Opening {
+        return Ok(None);
+    }
+    match Marks::decode(head.meta.clone()) {
+        Ok(marks) => Ok(Some(marks)),
+        Err(MarksError::Damaged) => Ok(None),
+        Err(MarksError::Format(found)) => Err(OpenLogError::Format { path: path.to_owned(), found, known: FORMAT }),
+    }
+}
+
+pub(super) fn damaged(file: &File, offset: u64, what: impl Into<String>) -> OpenLogError {
+    OpenLogError::Damaged { path: file.path().to_owned(), offset, what: what.into() }
+}
