@@ -6,6 +6,7 @@ pub mod consensus;
 pub mod destination;
 pub mod fanout;
 pub mod http;
+pub mod node;
 pub mod replica;
 pub mod restore;
 pub mod service;

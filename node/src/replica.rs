@@ -122,6 +122,18 @@ pub enum Role {
     Candidate,
 }
 
+impl Role {
+    /// As status and metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Learner => "learner",
+            Self::Candidate => "candidate",
+        }
+    }
+}
+
 /// A member of the cluster, as this node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberView {

@@ -5,6 +5,7 @@ mod cluster_call;
 mod databases;
 mod error;
 mod logging;
+mod node;
 mod restore;
 mod status;
 mod sync;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a replicator node.
+    Node(node::NodeArgs),
     /// Run an agent beside an application: it ships what the application commits.
     Agent(agent::AgentArgs),
     /// Give a database back, from a cluster or from a destination.
@@ -57,13 +60,14 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), CommandError> {
     // Services tell what they do; the other commands print their result and what is wrong.
-    let default = if matches!(cli.command, Command::Agent(_)) { "info" } else { "warn" };
+    let default = if matches!(cli.command, Command::Node(_) | Command::Agent(_)) { "info" } else { "warn" };
     cli.logging.install(default);
     seawall_host::real::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CommandError::failure(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
         match cli.command {
+            Command::Node(args) => args.run().await,
             Command::Agent(args) => args.run().await,
             Command::Restore(args) => args.run().await,
             Command::Sync(args) => args.run().await,

@@ -57,7 +57,7 @@ impl Fanout {
     ) -> Self {
         let names = destinations.iter().map(|destination| destination.name.clone()).collect();
         let handle = FanoutHandle { destinations: names, board: Arc::default() };
-        let supervisor = Supervisor {
+        let mut supervisor = Supervisor {
             outlets: destinations.into_iter().map(|place| Arc::new(Outlet::new(place, &options))).collect(),
             options,
             log,
@@ -66,6 +66,8 @@ impl Fanout {
             pins: BTreeMap::new(),
             session: None,
         };
+        // What is known now is pinned when this returns.
+        supervisor.look();
         Self { handle, _task: spawn_owned(supervisor.run()) }
     }
 

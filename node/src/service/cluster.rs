@@ -1,89 +1,71 @@
 //! The service behind `seawall status` and `seawall databases`: the cluster as this node, and whoever it reaches, sees it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use seawall_host::net::{Address, Channel, ChannelOptions};
+use seawall_host::net::{Channel, ChannelOptions};
 use seawall_host::time;
-use seawall_proto::database_name::DatabaseName;
-use seawall_proto::v1;
 use seawall_proto::v1::cluster_client::ClusterClient;
+use seawall_proto::{MAX_MESSAGE_BYTES, v1};
 use tonic::{Request, Response, Status};
 
-use crate::replica::Replica;
+use crate::fanout::{FanoutHandle, LaneStatus};
+use crate::replica::{ClusterView, Replica};
 
 /// How long another node may take to say how it stands.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the service asks of the rest of its node.
-pub trait NodeState: Send + Sync + 'static {
-    /// `leader`, `follower`, `learner` or `candidate`.
-    fn role(&self) -> &'static str;
-    /// The current term.
-    fn term(&self) -> u64;
-    /// Index of the last log entry applied.
-    fn applied(&self) -> u64;
-    /// Whether the agent that claimed a database is connected to this node.
-    fn agent_connected(&self, database: &DatabaseName) -> bool;
-    /// How a database's destinations stand; empty if this node does not lead.
-    fn destinations(&self, database: &DatabaseName) -> Vec<v1::DestinationStatus>;
-}
-
-/// The cluster as its configuration describes it, and who of it this node is.
+/// Every node of the cluster with its address, and which of them this is.
 #[derive(Clone, Debug)]
-pub struct ClusterLayout {
-    /// The cluster's name.
-    pub name: String,
-    /// This node's id.
-    pub own: u64,
-    /// Every node with its address.
-    pub members: Vec<(u64, Address)>,
+struct Layout {
+    own: u64,
+    members: Vec<(u64, String)>,
 }
 
 /// The status service of a node.
 pub struct ClusterService {
-    layout: ClusterLayout,
     replica: Replica,
-    state: Arc<dyn NodeState>,
-    peers: Vec<(u64, Channel)>,
+    fanout: FanoutHandle,
+    /// Channels to other nodes by address.
+    channels: Mutex<BTreeMap<String, Channel>>,
 }
 
 impl ClusterService {
     /// The service, ready to be added to a server's routes.
-    pub fn new(
-        layout: ClusterLayout,
-        replica: Replica,
-        state: Arc<dyn NodeState>,
-    ) -> v1::cluster_server::ClusterServer<Self> {
-        let others = layout.members.iter().filter(|(id, _)| *id != layout.own);
+    pub fn new(replica: Replica, fanout: FanoutHandle) -> v1::cluster_server::ClusterServer<Self> {
+        let service = Self { replica, fanout, channels: Mutex::default() };
+        v1::cluster_server::ClusterServer::new(service).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    fn channel(&self, address: &str) -> Option<Channel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Some(channel.clone());
+        }
         let options = ChannelOptions { connect_timeout: PEER_TIMEOUT, ..ChannelOptions::default() };
-        let peers = others.map(|(id, address)| (*id, Channel::new(address, options))).collect();
-        v1::cluster_server::ClusterServer::new(Self { layout, replica, state, peers })
+        let channel = Channel::new(&address.parse().ok()?, options);
+        channels.insert(address.to_owned(), channel.clone());
+        Some(channel)
     }
 
     /// How this node stands, and what it knows of the rest.
-    fn own_view(&self) -> v1::GetStatusResponse {
-        let leadership = self.replica.leadership();
-        let leader = self.layout.members.iter().find(|(id, address)| {
-            if leadership.is_leader {
-                *id == self.layout.own
-            } else {
-                leadership.leader_address.as_deref() == Some(address.to_string().as_str())
-            }
-        });
-        let nodes = self.layout.members.iter().filter(|(id, _)| *id == self.layout.own);
-        let nodes = nodes.map(|(id, address)| v1::NodeStatus {
-            id: *id,
-            address: address.to_string(),
-            role: self.state.role().to_owned(),
-            term: self.state.term(),
-            applied: self.state.applied(),
+    fn own_view(&self, cluster: &ClusterView) -> v1::GetStatusResponse {
+        let own = cluster.members.iter().find(|member| member.is_self);
+        let node = v1::NodeStatus {
+            id: cluster.id,
+            address: own.map(|member| member.address.clone()).unwrap_or_default(),
+            role: cluster.role.as_str().to_owned(),
+            term: cluster.term,
+            applied: cluster.applied,
             reachable: true,
-        });
+        };
+        let lanes = self.fanout.status();
         let databases = self.replica.databases().into_iter().filter_map(|name| {
             let view = self.replica.database(&name)?;
-            let mut destinations = self.state.destinations(&name);
+            let mut destinations: Vec<v1::DestinationStatus> =
+                lanes.iter().filter(|lane| lane.database == name).map(from_lane).collect();
             if destinations.is_empty() {
                 destinations = view.destinations.values().map(from_progress(&view.head)).collect();
             }
@@ -91,17 +73,29 @@ impl ClusterService {
                 name: name.to_string(),
                 head: Some(view.head),
                 epoch: view.epoch.0,
-                agent: if self.state.agent_connected(&name) { view.agent_label } else { String::new() },
+                agent: view.agent_label,
                 destinations,
             })
         });
         v1::GetStatusResponse {
-            cluster: self.layout.name.clone(),
-            leader: leader.map_or(0, |(id, _)| *id),
-            nodes: nodes.collect(),
+            cluster: cluster.name.clone(),
+            leader: cluster.leader.unwrap_or_default(),
+            nodes: vec![node],
             databases: databases.collect(),
-            problem: String::new(),
+            problem: cluster.problem.clone().unwrap_or_default(),
         }
+    }
+}
+
+/// What the leader knows of a destination.
+fn from_lane(lane: &LaneStatus) -> v1::DestinationStatus {
+    v1::DestinationStatus {
+        name: lane.destination.clone(),
+        state: lane.state.as_str().to_owned(),
+        watermark: lane.watermark.0,
+        lag_txids: lane.lag_txids,
+        lag_seconds: lane.lag_seconds,
+        last_error: lane.last_error.clone().unwrap_or_default(),
     }
 }
 
@@ -123,7 +117,7 @@ fn from_progress(head: &v1::Head) -> impl Fn(&v1::DestinationProgress) -> v1::De
 
 /// Puts the answers of the other nodes (`None`: none came) beside this node's own view.
 fn merge(
-    layout: &ClusterLayout,
+    layout: &Layout,
     mut own: v1::GetStatusResponse,
     answers: Vec<(u64, Option<v1::GetStatusResponse>)>,
 ) -> v1::GetStatusResponse {
@@ -131,7 +125,7 @@ fn merge(
     for (id, answer) in &answers {
         let found = answer.as_ref().and_then(|answer| answer.nodes.iter().find(|node| node.id == *id));
         let address = layout.members.iter().find(|(member, _)| member == id);
-        let address = address.map(|(_, address)| address.to_string()).unwrap_or_default();
+        let address = address.map(|(_, address)| address.clone()).unwrap_or_default();
         own.nodes.push(match found {
             Some(node) => v1::NodeStatus { address, reachable: true, ..node.clone() },
             None => {
@@ -161,6 +155,8 @@ fn merge(
             layout.members.len(),
             lost.join(" or ")
         )
+    } else if leader.is_none() && !own.problem.is_empty() {
+        own.problem
     } else if leader.is_none() {
         "no leader: an election is under way; nothing is acknowledged until it is over".to_owned()
     } else {
@@ -175,18 +171,22 @@ impl v1::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let own = self.own_view();
+        let cluster = self.replica.cluster();
+        let own = self.own_view(&cluster);
         if request.into_inner().local_only {
             return Ok(Response::new(own));
         }
-        let asked = self.peers.iter().map(|(id, channel)| async move {
-            let mut client = ClusterClient::new(channel.clone());
+        let others = cluster.members.iter().filter(|member| !member.is_self);
+        let asked = others.map(|member| async move {
+            let Some(channel) = self.channel(&member.address) else { return (member.id, None) };
+            let mut client = ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let request = v1::GetStatusRequest { local_only: true };
             let answer = time::timeout(PEER_TIMEOUT, client.get_status(request)).await;
-            (*id, answer.ok().and_then(Result::ok).map(Response::into_inner))
+            (member.id, answer.ok().and_then(Result::ok).map(Response::into_inner))
         });
         let answers = join_all(asked).await;
-        Ok(Response::new(merge(&self.layout, own, answers)))
+        let members = cluster.members.iter().map(|member| (member.id, member.address.clone())).collect();
+        Ok(Response::new(merge(&Layout { own: cluster.id, members }, own, answers)))
     }
 }
 
@@ -194,9 +194,9 @@ impl v1::cluster_server::Cluster for ClusterService {
 mod tests {
     use super::*;
 
-    fn layout() -> ClusterLayout {
-        let members = (1..=3).map(|id| (id, format!("127.0.0.1:740{id}").parse().unwrap())).collect();
-        ClusterLayout { name: "prod".to_owned(), own: 1, members }
+    fn layout() -> Layout {
+        let members = (1..=3).map(|id| (id, format!("127.0.0.1:740{id}"))).collect();
+        Layout { own: 1, members }
     }
 
     fn view(id: u64, role: &str, term: u64, database: &str) -> v1::GetStatusResponse {

@@ -10,6 +10,7 @@ use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Position, Txid};
+use tokio::sync::oneshot;
 
 use super::{Image, ImageError, ImageStore};
 use crate::replica::{LogPin, Replica, SegmentRecord};
@@ -29,6 +30,7 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Follows the replica and folds what it applies into the images, for as long as it exists. It pins the log from the
 /// first transaction on that is not durably folded.
 pub struct Folder {
+    pinned: oneshot::Receiver<()>,
     _task: OwnedTask,
 }
 
@@ -36,7 +38,14 @@ impl Folder {
     /// Starts folding.
     pub fn start(replica: Replica, images: ImageStore) -> Self {
         let following = Following { replica, images, databases: BTreeMap::new(), workers: FuturesUnordered::new() };
-        Self { _task: task::spawn_owned(following.run()) }
+        let (say_pinned, pinned) = oneshot::channel();
+        Self { pinned, _task: task::spawn_owned(following.run(say_pinned)) }
+    }
+
+    /// Waits until every database that was known at the start is pinned.
+    pub async fn wait_pinned(&mut self) {
+        // An error means that it was waited for before, or that the task is gone.
+        let _ = (&mut self.pinned).await;
     }
 }
 
@@ -58,10 +67,14 @@ struct Followed {
 }
 
 impl Following {
-    async fn run(mut self) {
+    async fn run(mut self, say_pinned: oneshot::Sender<()>) {
         let mut seen = 0;
+        let mut say_pinned = Some(say_pinned);
         loop {
             let count = self.look_after_all().await;
+            if let Some(say_pinned) = say_pinned.take() {
+                let _ = say_pinned.send(());
+            }
             // Many databases are not looked through at every single commit.
             time::sleep(Duration::from_micros(20) * u32::try_from(count).unwrap_or(u32::MAX)).await;
             let replica = self.replica.clone();

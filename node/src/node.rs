@@ -1,0 +1,167 @@
+//! A whole replicator node: its parts, in the order in which they begin and end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_host::net::{self, Address, Server};
+use seawall_host::task::{OwnedTask, spawn_owned};
+use seawall_host::{disk, time};
+
+use crate::config::NodeConfig;
+use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
+use crate::destination::{self, InvalidDestination};
+use crate::fanout::{Fanout, FanoutOptions};
+use crate::http::{self, Metrics, Readiness};
+use crate::replica::{Replica, Role};
+use crate::service::admission::{Admission, AdmissionOptions};
+use crate::service::cluster::ClusterService;
+use crate::service::ingest::IngestService;
+use crate::service::restore::RestoreService;
+use crate::store::image::{Folder, ImageOptions, ImageStore};
+use crate::store::kv::OpenKv;
+
+/// How often the gauges of a node are brought up to date.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartNodeError {
+    /// A destination's configuration does not fit.
+    #[error(transparent)]
+    Destination(#[from] InvalidDestination),
+    /// Consensus, or the data directory.
+    #[error(transparent)]
+    Consensus(#[from] StartError),
+    /// The disk or the network.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A running node. Dropping it ends it as a crash would; [`Node::shutdown`] ends it in order.
+pub struct Node {
+    // In this order they end: nothing is served any more while the rest stops.
+    server: Server,
+    _http: Option<Server>,
+    _gauges: OwnedTask,
+    fanout: Fanout,
+    _folder: Folder,
+    images: ImageStore,
+    replica: Replica,
+    consensus: Consensus,
+}
+
+impl Node {
+    /// Starts a node. `metrics` are those of the process, for the one node of it that serves them.
+    ///
+    /// # Errors
+    /// [`StartNodeError`]; nothing runs on then.
+    pub async fn start(config: NodeConfig, open_kv: OpenKv, metrics: Option<Metrics>) -> Result<Self, StartNodeError> {
+        let environment = destination::process_environment;
+        let opened = config.destinations.iter().map(|config| destination::open(config, &environment));
+        let destinations = opened.collect::<Result<Vec<_>, _>>()?;
+
+        let members = config.members.iter();
+        let members = members.map(|member| ConfiguredNode { id: member.id, address: member.address.to_string() });
+        let options = ConsensusOptions::new(config.cluster_name, config.id, config.data_dir.clone(), members.collect());
+        // Takes the data directory's lock, so it comes first.
+        let started = Consensus::start(options, open_kv).await?;
+        let (consensus, replica) = (started.consensus, started.replica);
+        let images = ImageStore::open(config.data_dir.join("images"), ImageOptions::default()).await?;
+        let mut folder = Folder::start(replica.clone(), images.clone());
+        let admission = Admission::start(AdmissionOptions::new(config.data_dir.clone())).await?;
+        let fanout = Fanout::start(
+            FanoutOptions::default(),
+            destinations.clone(),
+            Arc::new(replica.clone()),
+            Arc::new(images.clone()),
+        );
+        folder.wait_pinned().await;
+        consensus.release_log();
+
+        let receipts = Arc::new(fanout.handle());
+        let routes = started
+            .routes
+            .add_service(IngestService::new(replica.clone(), images.clone(), admission, receipts))
+            .add_service(RestoreService::new(replica.clone(), images.clone(), destinations))
+            .add_service(ClusterService::new(replica.clone(), fanout.handle()));
+        let server = net::serve(config.listen, routes).await?;
+        let http = match config.http {
+            Some(address) => {
+                let readiness = Arc::new(ReplicaReadiness(replica.clone()));
+                Some(http::serve(address, metrics, readiness).await?)
+            }
+            None => None,
+        };
+        let gauges = spawn_owned(keep_gauges(replica.clone(), config.data_dir));
+        tracing::info!(id = config.id, address = %server.address(), "started");
+        Ok(Self { server, _http: http, _gauges: gauges, fanout, _folder: folder, images, replica, consensus })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        self.server.address()
+    }
+
+    /// What it knows.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Stops in order, within `limit`: a leader hands over first, images are made durable, connections close last.
+    pub async fn shutdown(self, limit: Duration) {
+        let Self { server, fanout, images, consensus, .. } = self;
+        let stopping = async {
+            // Another leader uploads from here on.
+            drop(fanout);
+            consensus.shutdown().await;
+            for image in images.images() {
+                if let Err(error) = image.checkpoint().await {
+                    tracing::warn!(%error, "an image is folded again at the next start");
+                }
+            }
+        };
+        if time::timeout(limit, stopping).await.is_err() {
+            tracing::warn!(?limit, "did not stop in order in time; nothing is lost, the next start takes longer");
+        }
+        drop(server);
+    }
+}
+
+/// A node is ready when it takes part in a cluster that has a leader.
+struct ReplicaReadiness(Replica);
+
+impl Readiness for ReplicaReadiness {
+    fn ready(&self) -> Result<(), String> {
+        let cluster = self.0.cluster();
+        match (cluster.problem, cluster.leader) {
+            (Some(problem), _) => Err(problem),
+            (None, None) => Err("no leader is known".to_owned()),
+            (None, Some(_)) => Ok(()),
+        }
+    }
+}
+
+/// Keeps the gauges of what only this place sees together.
+async fn keep_gauges(replica: Replica, data_dir: PathBuf) {
+    loop {
+        let cluster = replica.cluster();
+        metrics::gauge!("seawall_raft_term").set(cluster.term as f64);
+        metrics::gauge!("seawall_raft_applied_index").set(cluster.applied as f64);
+        for role in [Role::Leader, Role::Follower, Role::Learner, Role::Candidate] {
+            let is_it = f64::from(u8::from(role == cluster.role));
+            metrics::gauge!("seawall_raft_role", "role" => role.as_str()).set(is_it);
+        }
+        for name in replica.databases() {
+            if let Some(view) = replica.database(&name) {
+                metrics::gauge!("seawall_head_txid", "database" => name.to_string()).set(view.head.txid as f64);
+            }
+        }
+        if let Ok(space) = disk::space(&data_dir).await {
+            metrics::gauge!("seawall_disk_used_bytes").set(space.total.saturating_sub(space.available) as f64);
+            metrics::gauge!("seawall_disk_total_bytes").set(space.total as f64);
+        }
+        time::sleep(GAUGE_INTERVAL).await;
+    }
+}
