@@ -128,7 +128,16 @@ async fn directories_keep_the_contract() {
     seawall_host::real::install();
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("not/yet/there");
-    keeps_the_contract(Arc::new(FileDestination::new(&root))).await;
+    let destination = Arc::new(FileDestination::new(&root));
+    keeps_the_contract(Arc::clone(&destination) as _).await;
+    // Also a creation that nobody waits for any more leaves no temporary file for long.
+    let mut given_up = Box::pin(destination.create_streaming("given/up", None, stream::pending().boxed()));
+    while temporary_files(directory.path()) == 0 {
+        let step = tokio::time::sleep(std::time::Duration::from_millis(1));
+        assert!(matches!(future::select(&mut given_up, Box::pin(step)).await, future::Either::Right(_)));
+    }
+    drop(given_up);
+    destination.create("after", Vec::new()).await.unwrap();
     assert_eq!(temporary_files(directory.path()), 0);
 }
 

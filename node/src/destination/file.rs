@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use seawall_host::disk::{self, File, OpenMode};
-use seawall_host::{random, task};
+use seawall_host::random;
 
 use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
 
@@ -24,12 +24,17 @@ pub struct FileDestination {
     url: String,
     /// Directories whose names were made durable by this process.
     durable: Mutex<BTreeSet<PathBuf>>,
+    abandoned: Arc<Abandoned>,
 }
+
+/// Temporary files of creations that failed or were given up; the next creation removes them.
+type Abandoned = Mutex<Vec<PathBuf>>;
 
 impl FileDestination {
     /// The destination in the directory `root`, which is created when the first object is.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), url: format!("file://{}", root.display()), durable: Mutex::default() }
+        let url = format!("file://{}", root.display());
+        Self { root: root.to_owned(), url, durable: Mutex::default(), abandoned: Arc::default() }
     }
 
     fn path_of(&self, action: &str, name: &str) -> Result<PathBuf, DestinationError> {
@@ -82,7 +87,9 @@ impl FileDestination {
         let directory = target.parent().unwrap_or(&self.root);
         self.ensure_directory(directory).await.map_err(fail)?;
         let file_name = target.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = Temporary::new(directory.join(format!(".{file_name}.{:016x}.tmp", random::u64())));
+        self.remove_abandoned().await;
+        let path = directory.join(format!(".{file_name}.{:016x}.tmp", random::u64()));
+        let temporary = Temporary { path, removed: false, abandoned: Arc::clone(&self.abandoned) };
         let file = File::open(&temporary.path, OpenMode::CreateNew).await.map_err(fail)?;
         let mut offset = 0;
         while let Some(piece) = content.next().await {
@@ -97,6 +104,14 @@ impl FileDestination {
         }
         file.sync().await.map_err(fail)?;
         self.publish(name, temporary, &target, directory).await
+    }
+
+    async fn remove_abandoned(&self) {
+        let abandoned = std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+        for path in abandoned {
+            // It may never have been created; and what cannot be removed is not listed.
+            let _ = disk::remove_file(&path).await;
+        }
     }
 
     /// Gives a finished temporary file its name, durably.
@@ -170,17 +185,14 @@ fn is_temporary(file_name: &str) -> bool {
     file_name.starts_with('.') && file_name.ends_with(".tmp")
 }
 
-/// A temporary file; removed at the latest soon after it is dropped.
+/// A temporary file. Whatever becomes of its creation, it is removed sooner or later.
 struct Temporary {
     path: PathBuf,
     removed: bool,
+    abandoned: Arc<Abandoned>,
 }
 
 impl Temporary {
-    fn new(path: PathBuf) -> Self {
-        Self { path, removed: false }
-    }
-
     async fn remove(mut self) -> io::Result<()> {
         disk::remove_file(&self.path).await?;
         self.removed = true;
@@ -192,10 +204,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.removed {
             let path = std::mem::take(&mut self.path);
-            task::spawn(async move {
-                // It may never have been created; and what cannot be removed is not listed.
-                let _ = disk::remove_file(&path).await;
-            });
+            self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(path);
         }
     }
 }

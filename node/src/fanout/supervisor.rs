@@ -21,7 +21,7 @@ use crate::service::ingest::Receipts;
 /// Changes of the replica are looked at together when they come faster than this …
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// … or than this for each database, so that looking takes a small part of one processor however many there are.
-const LOOK_INTERVAL_EACH: Duration = Duration::from_micros(20);
+const LOOK_INTERVAL_EACH: Duration = Duration::from_micros(50);
 
 type LaneKey = (DatabaseName, String);
 
