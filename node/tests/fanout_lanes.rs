@@ -115,10 +115,17 @@ async fn a_destination_that_hangs_or_fails_holds_up_no_other() {
         fanout.handle().last_error(&name("db3"), "failing").as_deref(),
         Some("test://: create: the network is down")
     );
+    let hanging_window = status("hanging").window_bytes;
     until("its lag", || status("hanging").state == LaneState::Lagging).await;
+    until("good health", || status("good").lag_txids == 0).await;
     let good = status("good");
     assert_eq!((good.state, good.lag_txids, good.last_error), (LaneState::Healthy, 0, None));
     assert_eq!(status("hanging").lag_txids, 15);
+    // What is committed during an upload that hangs is known to be waiting, too.
+    let database = status("hanging").database;
+    log.commit(&database, 5, 3);
+    until("the new head", || status("hanging").lag_txids == 20).await;
+    assert_eq!(status("hanging").window_bytes, hanging_window);
     assert_eq!(log.pinned(&name("db0")), [Txid(1), Txid(16), Txid(1)]);
 }
 

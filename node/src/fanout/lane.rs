@@ -11,7 +11,6 @@ use seawall_proto::object_name::{Level, ObjectName};
 use seawall_proto::position::{Lineage, Position, Txid};
 use tokio::sync::Semaphore;
 
-use super::metrics::LaneMetrics;
 use super::plan::{LaneProgress, Situation, Step, Taken, Window, back_off, decide};
 use super::progress::Reporter;
 use super::status::LaneBoard;
@@ -91,7 +90,6 @@ impl Attempts {
 /// The lane's task.
 pub(super) struct Lane {
     context: LaneContext,
-    metrics: LaneMetrics,
     progress: LaneProgress,
     window: Window,
     gap: bool,
@@ -103,10 +101,8 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(context: LaneContext) -> Self {
-        let metrics = LaneMetrics::new(context.board.database.as_str(), &context.board.destination);
         Self {
             context,
-            metrics,
             progress: LaneProgress::replicated(Lineage(0), None),
             window: Window::new(Txid::NONE),
             gap: false,
@@ -173,7 +169,9 @@ impl Lane {
             self.snapshot = None;
         }
         self.database_bytes = u64::from(view.head.page_count) * u64::from(view.head.page_size);
-        self.fill_window(head);
+        // What came during a long upload has waited since then.
+        let unseen_since = if self.window.is_full() { None } else { board.state().unseen_since.take() };
+        self.fill_window(head, unseen_since.unwrap_or_else(Instant::now));
         let mut state = board.state();
         state.watermark = self.progress.watermark;
         state.head = head;
@@ -181,10 +179,10 @@ impl Lane {
         state.pending_since =
             if self.gap { state.pending_since.or_else(|| Some(Instant::now())) } else { self.window.opened() };
         drop(state);
-        self.metrics.stands(&board.status(Instant::now()));
+        board.publish();
     }
 
-    fn fill_window(&mut self, head: Txid) {
+    fn fill_window(&mut self, head: Txid, since: Instant) {
         let database = &self.context.board.database;
         while !self.gap && !self.window.is_full() && self.window.last() < head {
             let after = self.window.last();
@@ -195,7 +193,7 @@ impl Lane {
                 return;
             }
             for record in records {
-                match self.window.take(record, Instant::now(), &self.context.options) {
+                match self.window.take(record, since, &self.context.options) {
                     Taken::Yes => {}
                     Taken::Full => break,
                     Taken::Gap => {
@@ -225,7 +223,7 @@ impl Lane {
                 self.progress = self.progress.after_window(self.window.last(), uploaded.bytes, now);
                 self.window = Window::new(self.progress.watermark);
                 self.uploads.succeeded();
-                self.metrics.uploaded(Level::Log, uploaded.bytes);
+                board.metrics.uploaded(Level::Log, uploaded.bytes);
                 let mut state = board.state();
                 state.window_error = None;
                 state.last_success = Some(now);
@@ -248,16 +246,15 @@ impl Lane {
 
     fn failed(&self, error: &UploadError, what: &str) {
         let board = &self.context.board;
-        self.metrics.failed();
+        board.metrics.failed();
         tracing::warn!(database = %board.database, destination = board.destination, %error, "{what} failed, trying again");
     }
 
     fn begin_snapshot(&mut self, at_least: Txid) {
         let outcome = Arc::new(Mutex::new(None));
         let (context, lineage, slot) = (self.context.clone(), self.progress.lineage, Arc::clone(&outcome));
-        let metrics = self.metrics.clone();
         let work = async move {
-            let result = upload_snapshot(&context, &metrics, lineage, at_least).await;
+            let result = upload_snapshot(&context, lineage, at_least).await;
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             context.board.wake.notify_one();
         };
@@ -301,12 +298,7 @@ impl Lane {
 }
 
 /// Uploads a snapshot of the image at `at_least` or later; answers what it holds.
-async fn upload_snapshot(
-    context: &LaneContext,
-    metrics: &LaneMetrics,
-    lineage: Lineage,
-    at_least: Txid,
-) -> Result<Position, UploadError> {
+async fn upload_snapshot(context: &LaneContext, lineage: Lineage, at_least: Txid) -> Result<Position, UploadError> {
     let outlet = &context.outlet;
     let database = &context.board.database;
     let Ok(_turn) = outlet.snapshots.acquire().await else { return Err(task::JoinError::Cancelled.into()) };
@@ -336,7 +328,7 @@ async fn upload_snapshot(
         Creation::AlreadyExists => upload::prove(place, &path, name, None).await?,
     }
     let bytes = *counted.lock().unwrap_or_else(PoisonError::into_inner);
-    metrics.uploaded(Level::Snapshot, bytes);
+    context.board.metrics.uploaded(Level::Snapshot, bytes);
     Ok(position)
 }
 

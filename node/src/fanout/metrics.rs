@@ -6,7 +6,6 @@ use seawall_proto::object_name::Level;
 use super::status::LaneStatus;
 
 /// The metrics of one lane, labelled `database` and `destination`.
-#[derive(Clone)]
 pub(super) struct LaneMetrics {
     uploads: Counter,
     upload_bytes: Counter,
@@ -51,6 +50,12 @@ impl LaneMetrics {
     /// An attempt failed.
     pub(super) fn failed(&self) {
         self.errors.increment(1);
+    }
+
+    /// Nothing is known any more of how far behind the destination is.
+    pub(super) fn ended(&self) {
+        self.lag_txids.set(0.0);
+        self.lag_seconds.set(0.0);
     }
 
     /// How the lane stands.

@@ -8,6 +8,8 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::Txid;
 use tokio::sync::Notify;
 
+use super::metrics::LaneMetrics;
+
 /// How one database's way to one destination goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneState {
@@ -63,6 +65,8 @@ pub(super) struct Progressing {
     pub(super) window_error: Option<String>,
     pub(super) snapshot_error: Option<String>,
     pub(super) last_success: Option<UnixMillis>,
+    /// When the first head came that the lane has not looked at yet.
+    pub(super) unseen_since: Option<Instant>,
     /// Someone waits for this txid.
     pub(super) close_to: Txid,
     /// Someone began to wait since the lane last looked.
@@ -75,17 +79,44 @@ pub(super) struct LaneBoard {
     pub(super) destination: String,
     pub(super) upload_interval: Duration,
     pub(super) wake: Notify,
+    pub(super) metrics: LaneMetrics,
     state: Mutex<Progressing>,
+}
+
+impl Drop for LaneBoard {
+    fn drop(&mut self) {
+        // Another node leads: what this one knew last must not alarm anybody.
+        self.metrics.ended();
+    }
 }
 
 impl LaneBoard {
     pub(super) fn new(database: DatabaseName, destination: String, upload_interval: Duration) -> Self {
-        Self { database, destination, upload_interval, wake: Notify::new(), state: Mutex::default() }
+        let metrics = LaneMetrics::new(database.as_str(), &destination);
+        Self { database, destination, upload_interval, wake: Notify::new(), metrics, state: Mutex::default() }
     }
 
     /// What the lane tells, to be read and written.
     pub(super) fn state(&self) -> MutexGuard<'_, Progressing> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the lane of a new head; its task may be busy with an upload that takes long.
+    pub(super) fn head_is(&self, head: Txid) {
+        let mut state = self.state();
+        state.head = head;
+        if head > state.watermark {
+            let now = Instant::now();
+            state.pending_since.get_or_insert(now);
+            state.unseen_since.get_or_insert(now);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Shows in the metrics how the lane stands.
+    pub(super) fn publish(&self) {
+        self.metrics.stands(&self.status(Instant::now()));
     }
 
     /// Asks for `txid` to be uploaded without waiting for the window to fill.

@@ -23,6 +23,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// … or than this for each database, so that looking takes a small part of one processor however many there are.
 const LOOK_INTERVAL_EACH: Duration = Duration::from_micros(50);
 
+/// How often the metrics of lanes are refreshed.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
+
 type LaneKey = (DatabaseName, String);
 
 /// What the supervisor's task shares with its handles.
@@ -139,6 +142,15 @@ struct Supervisor {
     session: Option<Session>,
 }
 
+/// Keeps the metrics of lanes true while their tasks wait for a destination.
+async fn publish(board: Arc<Mutex<Board>>) {
+    loop {
+        time::sleep(PUBLISH_INTERVAL).await;
+        let lanes: Vec<_> = board.lock().unwrap_or_else(PoisonError::into_inner).lanes.values().cloned().collect();
+        lanes.iter().for_each(|lane| lane.publish());
+    }
+}
+
 impl Supervisor {
     async fn run(mut self) {
         let log = Arc::clone(&self.log);
@@ -180,6 +192,7 @@ impl Supervisor {
         for outlet in &self.outlets {
             tasks.push(spawn_owned(probe(Arc::clone(outlet), self.options.clone())));
         }
+        tasks.push(spawn_owned(publish(Arc::clone(&self.board))));
         self.board().reporter = Some(Arc::clone(&reporter));
         self.session = Some(Session { reporter, lanes: BTreeMap::new(), heads: BTreeMap::new(), _tasks: tasks });
     }
@@ -203,7 +216,7 @@ impl Supervisor {
         if session.heads.insert(database.clone(), head) != Some(head) {
             for lane in self.outlets.iter().map(|outlet| (database.clone(), outlet.destination.name.clone())) {
                 if let Some(lane) = self.board().lanes.get(&lane) {
-                    lane.wake.notify_one();
+                    lane.head_is(head.1);
                 }
             }
         }
