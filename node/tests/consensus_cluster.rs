@@ -1,0 +1,438 @@
+//! Three nodes in one process, each on a runtime of its own, so that shutting that down is a crash. Disks and sockets
+//! are real.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use seawall_host::net::{self, Address, Server};
+use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
+use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
+use seawall_node::store::sled_kv::SledKv;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::v1;
+use seawall_proto::v1::command::Command;
+use tokio::runtime::Runtime;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn name() -> DatabaseName {
+    "app".parse().unwrap()
+}
+
+/// Waits until `probe` gives something.
+fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(start.elapsed() < LIMIT, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+struct Running {
+    runtime: Runtime,
+    consensus: Consensus,
+    replica: Replica,
+    server: Server,
+}
+
+struct Node {
+    options: ConsensusOptions,
+    running: Option<Running>,
+}
+
+impl Node {
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let address = self.options.nodes.iter().find(|node| node.id == self.options.id).unwrap().address.clone();
+        let options = self.options.clone();
+        let (consensus, replica, server) = runtime.block_on(async move {
+            let start = Instant::now();
+            let started = loop {
+                match Consensus::start(options.clone(), SledKv::opener()).await {
+                    // What a killed runtime held is let go a moment later.
+                    Err(StartError::Locked(_)) if start.elapsed() < LIMIT => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    started => break started.unwrap(),
+                }
+            };
+            let server = loop {
+                match net::serve(Address::Tcp(address.clone()), started.routes.clone()).await {
+                    Err(_) if start.elapsed() < LIMIT => tokio::time::sleep(Duration::from_millis(20)).await,
+                    served => break served.unwrap(),
+                }
+            };
+            started.consensus.release_log();
+            (started.consensus, started.replica, server)
+        });
+        self.running = Some(Running { runtime, consensus, replica, server });
+    }
+
+    /// As if its machine lost power, but for what the operating system holds.
+    fn kill(&mut self) {
+        let Running { runtime, consensus, replica, server } = self.running.take().unwrap();
+        runtime.shutdown_background();
+        drop((consensus, replica, server));
+    }
+
+    fn stop(&mut self) {
+        let Running { runtime, consensus, replica, server } = self.running.take().unwrap();
+        runtime.block_on(consensus.shutdown());
+        drop((replica, server));
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+
+    fn replica(&self) -> &Replica {
+        &self.running.as_ref().unwrap().replica
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.running.as_ref().unwrap().runtime.block_on(future)
+    }
+
+    fn head(&self) -> u64 {
+        self.replica().database(&name()).map_or(0, |database| database.head.txid)
+    }
+
+    fn segments(&self) -> Vec<SegmentRecord> {
+        self.replica().segments(&name(), Lineage(1), Txid(0), 100_000)
+    }
+}
+
+struct Cluster {
+    nodes: Vec<Node>,
+    _directory: tempfile::TempDir,
+    epoch: u64,
+    txid: u64,
+    acknowledged: BTreeMap<u64, u64>,
+}
+
+fn checksum(txid: u64) -> u64 {
+    if txid == 0 { 0 } else { txid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+}
+
+fn payload(txid: u64, len: usize) -> Bytes {
+    Bytes::from(vec![txid as u8; len])
+}
+
+impl Cluster {
+    fn start(change: impl Fn(&mut ConsensusOptions)) -> Self {
+        seawall_host::real::install();
+        let directory = tempfile::tempdir().unwrap();
+        let sockets: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let listed: Vec<ConfiguredNode> = (1..)
+            .zip(&sockets)
+            .map(|(id, socket)| ConfiguredNode { id, address: socket.local_addr().unwrap().to_string() })
+            .collect();
+        drop(sockets);
+        let nodes = (1..=3).map(|id| {
+            let data_dir = directory.path().join(format!("n{id}"));
+            let mut options = ConsensusOptions::new("test".to_owned(), id, data_dir, listed.clone());
+            change(&mut options);
+            Node { options, running: None }
+        });
+        let nodes = nodes.collect();
+        let mut cluster = Self { nodes, _directory: directory, epoch: 0, txid: 0, acknowledged: BTreeMap::new() };
+        for node in &mut cluster.nodes {
+            node.start();
+        }
+        cluster
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.running.is_some())
+    }
+
+    fn leader(&self) -> usize {
+        wait_for("a leader", || {
+            self.nodes.iter().position(|node| node.running.is_some() && node.replica().leadership().is_leader)
+        })
+    }
+
+    fn propose(&self, at: usize, command: Command, payload: Bytes, limit: Duration) -> Result<Applied, ProposeError> {
+        let node = &self.nodes[at];
+        let answer = node.replica().propose(v1::Command { command: Some(command) }, payload);
+        node.block_on(async { tokio::time::timeout(limit, answer).await })
+            .unwrap_or_else(|_| Err(ProposeError::Unknown("no answer in time".to_owned())))
+    }
+
+    fn claim(&mut self) {
+        let claim = v1::ClaimCommand { database: "app".to_owned(), agent_id: 1, agent_label: "test".to_owned() };
+        let granted = wait_for("a claim", || {
+            match self.propose(self.leader(), Command::Claim(claim.clone()), Bytes::new(), Duration::from_secs(5)) {
+                Ok(Applied::Claimed { epoch, head }) => Some((epoch.0, head.txid)),
+                _ => None,
+            }
+        });
+        (self.epoch, self.txid) = granted;
+    }
+
+    fn append_command(&self, txid: u64, len: usize) -> Command {
+        let part = v1::SegmentPart {
+            first: txid,
+            last: txid,
+            checksum_before: checksum(txid - 1),
+            checksum_after: checksum(txid),
+            page_count: 1,
+            commit_time_ms: 1000 + txid as i64,
+            page_size: 4096,
+            is_last: true,
+            ..v1::SegmentPart::default()
+        };
+        Command::Append(v1::AppendCommand {
+            database: "app".to_owned(),
+            lineage: 1,
+            epoch: self.epoch,
+            part: Some(part),
+            payload_len: len as u32,
+            stream: 1,
+        })
+    }
+
+    /// Appends one transaction, whoever leads, as often as it takes.
+    fn append(&mut self, len: usize) {
+        let txid = self.txid + 1;
+        wait_for("an acknowledgement", || {
+            let leader = self.leader();
+            let command = self.append_command(txid, len);
+            match self.propose(leader, command, payload(txid, len), Duration::from_secs(5)) {
+                Ok(Applied::Appended { head }) => (head.txid >= txid).then_some(()),
+                // An earlier attempt, whose outcome was unknown, got through.
+                Ok(Applied::Refused { head, .. }) if head.txid >= txid => Some(()),
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => None,
+            }
+        });
+        self.txid = txid;
+        self.acknowledged.insert(txid, checksum(txid));
+    }
+
+    fn assert_everyone_has_all_of_it(&self) {
+        for node in self.running() {
+            wait_for("everyone to catch up", || (node.head() >= self.txid).then_some(()));
+            let mut txid = 0;
+            for record in node.segments() {
+                assert_eq!(record.first.0, txid + 1, "node {} has a gap", node.options.id);
+                assert_eq!(record.checksum_before.0, checksum(txid));
+                txid = record.last.0;
+                assert_eq!(record.checksum_after.0, checksum(txid));
+            }
+            assert!(txid >= self.txid, "node {} lost what was acknowledged: {txid} of {}", node.options.id, self.txid);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if node.running.is_some() {
+                node.kill();
+            }
+        }
+    }
+}
+
+fn positions(options: &ConsensusOptions) -> PathBuf {
+    Path::new(&options.data_dir).join("positions")
+}
+
+#[test]
+fn three_empty_nodes_form_a_cluster_and_hold_what_is_acknowledged() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    for _ in 0..50 {
+        cluster.append(1000);
+    }
+    cluster.assert_everyone_has_all_of_it();
+    for node in cluster.running() {
+        for record in node.segments() {
+            let parts = node.block_on(node.replica().segment_bytes(&record)).unwrap().unwrap();
+            assert_eq!(parts, [payload(record.first.0, 1000)]);
+        }
+        let index = node.block_on(node.replica().read_index(Duration::from_secs(5))).unwrap();
+        assert!(node.block_on(node.replica().wait_applied(index, Duration::from_secs(5))));
+        let view = node.replica().cluster();
+        assert_eq!((view.members.len(), view.problem), (3, None));
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_leader_dies_again_and_again() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    for _ in 0..3 {
+        for _ in 0..20 {
+            cluster.append(500);
+        }
+        let leader = cluster.leader();
+        cluster.nodes[leader].kill();
+        for _ in 0..20 {
+            cluster.append(500);
+        }
+        cluster.nodes[leader].start();
+        cluster.assert_everyone_has_all_of_it();
+    }
+    assert_eq!(cluster.acknowledged.len(), 120);
+}
+
+#[test]
+fn proposals_of_one_task_stay_in_order() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    let leader = cluster.leader();
+    let node = &cluster.nodes[leader];
+    let answers = (1..=300).map(|txid| {
+        let command = v1::Command { command: Some(cluster.append_command(txid, 100)) };
+        node.replica().propose(command, payload(txid, 100))
+    });
+    let answers = node.block_on(futures::future::join_all(answers.collect::<Vec<_>>()));
+    for (txid, answer) in (1..).zip(answers) {
+        assert!(matches!(answer, Ok(Applied::Appended { head }) if head.txid == txid));
+    }
+}
+
+#[test]
+fn with_two_nodes_down_nothing_is_acknowledged_and_all_arrives_once_they_are_back() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    cluster.append(100);
+    let leader = cluster.leader();
+    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    for &at in &others {
+        cluster.nodes[at].kill();
+    }
+    let answer = cluster.propose(leader, cluster.append_command(2, 100), payload(2, 100), Duration::from_secs(3));
+    assert!(matches!(answer, Err(_)), "{answer:?}");
+    assert_eq!(cluster.nodes[leader].head(), 1);
+    for &at in &others {
+        cluster.nodes[at].start();
+    }
+    for _ in 0..5 {
+        cluster.append(100);
+    }
+    cluster.assert_everyone_has_all_of_it();
+}
+
+#[test]
+fn a_wiped_node_is_refused_as_its_old_self() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    cluster.append(100);
+    let wiped = (cluster.leader() + 1) % 3;
+    cluster.nodes[wiped].kill();
+    std::fs::remove_dir_all(&cluster.nodes[wiped].options.data_dir).unwrap();
+    cluster.nodes[wiped].start();
+    let id = cluster.nodes[wiped].options.id;
+    wait_for("the refusal", || {
+        let problem = cluster.nodes[wiped].replica().cluster().problem?;
+        problem.contains(&format!("replace node {id}")).then_some(())
+    });
+    for _ in 0..5 {
+        cluster.append(100);
+    }
+    assert_eq!(cluster.nodes[wiped].head(), 0);
+    // Without its vote, one node more down is one too many.
+    let other = (0..3).find(|at| *at != wiped && *at != cluster.leader()).unwrap();
+    cluster.nodes[other].kill();
+    let at = (0..3).find(|at| *at != wiped && *at != other).unwrap();
+    let answer = cluster.propose(at, cluster.append_command(7, 100), payload(7, 100), Duration::from_secs(3));
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+#[test]
+fn a_node_far_behind_catches_up_by_a_snapshot() {
+    let mut cluster = Cluster::start(|options| {
+        options.snapshot_bytes = 64 << 10;
+        options.keep_entries = 0;
+    });
+    cluster.claim();
+    cluster.append(100);
+    cluster.assert_everyone_has_all_of_it();
+    let behind = (cluster.leader() + 1) % 3;
+    cluster.nodes[behind].kill();
+    for _ in 0..100 {
+        cluster.append(4096);
+    }
+    wait_for("the others to shorten their logs", || {
+        let snapshot = |node: &Node| node.options.data_dir.join("snapshot").exists();
+        (cluster.running().all(snapshot)).then_some(())
+    });
+    // Until the log really lacks what it needs, it would come by the log.
+    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..30 {
+        cluster.append(4096);
+    }
+    cluster.nodes[behind].start();
+    cluster.assert_everyone_has_all_of_it();
+    let node = &cluster.nodes[behind];
+    let record = node.replica().segments(&name(), Lineage(1), Txid(1), 1).remove(0);
+    let bytes = node.block_on(node.replica().segment_bytes(&record)).unwrap();
+    assert_eq!(bytes, None, "the entry came by the log, not by a snapshot");
+    cluster.append(100);
+    cluster.assert_everyone_has_all_of_it();
+}
+
+#[test]
+fn the_position_log_survives_orderly_stops_crashes_and_damage() {
+    let mut cluster = Cluster::start(|options| options.snapshot_bytes = 16 << 10);
+    cluster.claim();
+    for round in 0..3 {
+        for _ in 0..20 {
+            cluster.append(1000);
+        }
+        let at = (cluster.leader() + 1) % 3;
+        match round {
+            0 => cluster.nodes[at].stop(),
+            1 => cluster.nodes[at].kill(),
+            _ => {
+                cluster.nodes[at].stop();
+                std::fs::write(positions(&cluster.nodes[at].options).join("conf"), b"no sled configuration").unwrap();
+            }
+        }
+        cluster.append(1000);
+        cluster.nodes[at].start();
+        cluster.assert_everyone_has_all_of_it();
+    }
+}
+
+#[test]
+fn a_leader_that_stops_in_order_hands_over() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    cluster.append(100);
+    let leader = cluster.leader();
+    let term = cluster.nodes[leader].replica().leadership().term;
+    cluster.nodes[leader].stop();
+    let heir = cluster.leader();
+    assert_ne!(heir, leader);
+    assert_eq!(cluster.nodes[heir].replica().leadership().term, term + 1);
+    cluster.append(100);
+    cluster.nodes[leader].start();
+    cluster.assert_everyone_has_all_of_it();
+}
+
+#[test]
+fn a_removed_log_is_no_empty_directory() {
+    let mut cluster = Cluster::start(|options| options.snapshot_bytes = 1 << 10);
+    cluster.claim();
+    for _ in 0..10 {
+        cluster.append(1000);
+    }
+    let at = (cluster.leader() + 1) % 3;
+    let options = cluster.nodes[at].options.clone();
+    wait_for("a snapshot", || options.data_dir.join("snapshot").exists().then_some(()));
+    cluster.nodes[at].stop();
+    std::fs::remove_dir_all(options.data_dir.join("log")).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let refused = runtime.block_on(Consensus::start(options, SledKv::opener()));
+    assert!(matches!(refused.map(|_| ()), Err(StartError::LogMissing(_))));
+}
