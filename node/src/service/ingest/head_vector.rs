@@ -162,3 +162,165 @@ impl HeadVector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::image::testing::{Change, Model, change};
+
+    /// The parts that an agent sends of a segment after which the database is `after`.
+    fn parts(before: &Model, after: &Model, segment: &[Bytes], part_bytes: usize) -> Vec<v1::SegmentPart> {
+        let whole: Bytes = segment.concat().into();
+        let head = after.head();
+        let count = whole.len().div_ceil(part_bytes);
+        let part = |number: usize| {
+            let is_last = number + 1 == count;
+            let payload = whole.slice(number * part_bytes..whole.len().min((number + 1) * part_bytes));
+            let common = v1::SegmentPart {
+                first: before.txid.0 + 1,
+                last: after.txid.0,
+                checksum_before: before.checksum().0,
+                page_size: after.page_size.bytes(),
+                part: number as u32,
+                is_last,
+                payload,
+                ..v1::SegmentPart::default()
+            };
+            if !is_last {
+                return common;
+            }
+            let (checksum_after, commit_time_ms) = (head.checksum, head.commit_time_ms);
+            v1::SegmentPart { checksum_after, page_count: head.page_count, commit_time_ms, ..common }
+        };
+        (0..count).map(part).collect()
+    }
+
+    fn verify_all(vector: &mut HeadVector, parts: &[v1::SegmentPart]) -> Result<(), VerifyError> {
+        parts.iter().try_for_each(|part| vector.verify(part))
+    }
+
+    fn vector(model: &Model) -> HeadVector {
+        HeadVector::new(&model.head(), model.hashes()).unwrap()
+    }
+
+    fn write(size: u32) -> Change {
+        Change { size, writes: vec![(1, 2), (5, 9)], other_page_size: false }
+    }
+
+    /// A database of ten pages, the next state, and the segment between.
+    fn example() -> (Model, Model, Vec<Bytes>) {
+        let mut model = Model::new();
+        model.segment(&[write(10)]);
+        let before = model.clone();
+        let segment = model.segment(&[write(12), write(9)]);
+        (before, model, segment)
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_what_an_agent_sends_in_parts_of_any_size(
+            segments in proptest::collection::vec(proptest::collection::vec(change(), 1..4), 1..5), size in 1..2000_usize
+        ) {
+            let mut model = Model::new();
+            let mut vector = vector(&model);
+            for changes in segments {
+                let before = model.clone();
+                let segment = model.segment(&changes);
+                prop_assert_eq!(verify_all(&mut vector, &parts(&before, &model, &segment, size)), Ok(()));
+                prop_assert!(!vector.is_within_segment());
+                prop_assert_eq!(vector.position, model.position());
+            }
+        }
+
+        #[test]
+        fn refuses_any_flipped_bit(flip: proptest::sample::Index, size in 20..2000_usize) {
+            let (before, after, segment) = example();
+            let mut damaged = segment.concat();
+            let bit = flip.index(damaged.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let parts = parts(&before, &after, &[damaged.into()], size);
+            prop_assert!(verify_all(&mut vector(&before), &parts).is_err());
+        }
+    }
+
+    #[test]
+    fn refuses_a_whole_segment_that_does_not_lead_where_it_says() {
+        let (before, _, _) = example();
+        let mut after = before.clone();
+        after.txid = after.txid.next();
+        // Well-formed, and every claim beside it agrees: only the pages it replaces tell.
+        let poison = before.claim(&[(3, 77)], 10, before.checksum());
+        let mut parts = parts(&before, &after, &poison, 1 << 19);
+        parts[0].commit_time_ms = before.commit_time_ms() + 1;
+        let refused = verify_all(&mut vector(&before), &parts).unwrap_err();
+        assert!(matches!(&refused, VerifyError::Invalid(what) if what.contains("leads to checksum")), "{refused}");
+        // The same with its true checksum is fine.
+        after.pages[2] = vec![77; after.page_size.bytes() as usize];
+        let honest = before.claim(&[(3, 77)], 10, after.checksum());
+        assert_eq!(verify_all(&mut vector(&before), &self::parts(&before, &after, &honest, 1 << 19)), Ok(()));
+    }
+
+    #[test]
+    fn refuses_growth_without_all_of_its_pages() {
+        let (before, _, _) = example();
+        let mut after = before.clone();
+        after.txid = after.txid.next();
+        let hash = Checksum::of_page(seawall_proto::position::PageNumber(12), &[5; 1024]);
+        let poison = before.claim(&[(12, 5)], 12, before.checksum() ^ hash);
+        let refused = verify_all(&mut vector(&before), &parts(&before, &after, &poison, 1 << 19)).unwrap_err();
+        assert!(matches!(&refused, VerifyError::Invalid(what) if what.contains("missing")), "{refused}");
+    }
+
+    #[test]
+    fn refuses_what_does_not_continue_the_head() {
+        let (before, after, segment) = example();
+        let parts = parts(&before, &after, &segment, 1 << 19);
+        let mut elsewhere = vector(&after);
+        assert!(matches!(verify_all(&mut elsewhere, &parts), Err(VerifyError::NotAdjacent { .. })));
+        let wrong = v1::SegmentPart { checksum_before: 5, ..parts[0].clone() };
+        assert!(matches!(vector(&before).verify(&wrong), Err(VerifyError::NotAdjacent { .. })));
+    }
+
+    #[test]
+    fn refuses_parts_that_contradict_the_segment_or_each_other() {
+        let (before, after, segment) = example();
+        let good = parts(&before, &after, &segment, 300);
+        assert!(good.len() >= 3);
+        let last = good.len() - 1;
+        let spoilt: [fn(&mut Vec<v1::SegmentPart>, usize); 12] = [
+            |parts, last| parts[last].checksum_after ^= 1,
+            |parts, last| parts[last].page_count += 1,
+            |parts, last| parts[last].commit_time_ms += 1,
+            |parts, last| parts[last].is_last = false,
+            |parts, _| parts[0].is_last = true,
+            |parts, _| parts[1].part = 2,
+            |parts, _| _ = parts.remove(1),
+            |parts, _| parts.swap(0, 1),
+            |parts, _| parts.iter_mut().for_each(|part| part.last += 1),
+            |parts, _| parts.iter_mut().for_each(|part| part.page_size = 4096),
+            |parts, _| parts.iter_mut().for_each(|part| part.resync = true),
+            |parts, _| parts[1].payload = Bytes::new(),
+        ];
+        for (number, spoil) in spoilt.iter().enumerate() {
+            let mut parts = good.clone();
+            spoil(&mut parts, last);
+            let outcome = verify_all(&mut vector(&before), &parts);
+            assert!(matches!(outcome, Err(VerifyError::Invalid(_))), "{number}: {outcome:?}");
+        }
+        let extra = v1::SegmentPart { payload: [&good[last].payload[..], b"x"].concat().into(), ..good[last].clone() };
+        let parts = [&good[..last], &[extra]].concat();
+        assert!(verify_all(&mut vector(&before), &parts).is_err());
+    }
+
+    #[test]
+    fn hashes_must_prove_the_head() {
+        let (before, _, _) = example();
+        let mut hashes = before.hashes();
+        hashes[3] ^= 1;
+        assert!(HeadVector::new(&before.head(), hashes).is_err());
+        assert!(HeadVector::new(&before.head(), Vec::new()).is_err());
+    }
+}

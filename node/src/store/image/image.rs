@@ -20,9 +20,6 @@ use super::meta::Meta;
 use super::working::{FoldError, Step, Working};
 use super::{ImageError, ImageManifest};
 
-/// Pages of one image that wait in memory while a segment is folded; written out above it.
-const FOLD_BYTES: usize = 8 << 20;
-
 /// How an image stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageStatus {
@@ -65,6 +62,7 @@ pub(super) struct Shared {
     importing: tokio::sync::Mutex<()>,
     /// Bounds how many images of the node are folded at once.
     folds: Arc<Semaphore>,
+    fold_bytes: usize,
 }
 
 struct View {
@@ -100,6 +98,7 @@ impl Image {
         lineage: Lineage,
         directory: PathBuf,
         folds: Arc<Semaphore>,
+        fold_bytes: usize,
     ) -> io::Result<Self> {
         let mut meta = files::read_meta(&directory, lineage).await?;
         if meta.quarantined.is_none() || meta.generation > 0 {
@@ -118,6 +117,7 @@ impl Image {
             changed: Notify::new(),
             importing: tokio::sync::Mutex::new(()),
             folds,
+            fold_bytes,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -253,9 +253,10 @@ impl Image {
 async fn step(
     mut decoder: SegmentDecoder,
     mut working: Working,
+    limit: usize,
 ) -> Option<((SegmentDecoder, Working), Result<Step, FoldError>)> {
     let job = move || {
-        let result = working.fold(&mut decoder, FOLD_BYTES);
+        let result = working.fold(&mut decoder, limit);
         ((decoder, working), result)
     };
     task::blocking(job).await.ok()
@@ -289,7 +290,7 @@ impl Shared {
         let Some(Loaded { files, mut working }) = state.loaded.take() else { return Err(self.cancelled()) };
         let mut decoder = SegmentDecoder::new();
         loop {
-            let (back, result) = step(decoder, working).await.ok_or_else(|| self.cancelled())?;
+            let (back, result) = step(decoder, working, self.fold_bytes).await.ok_or_else(|| self.cancelled())?;
             (decoder, working) = back;
             match result {
                 Ok(Step::NeedBytes) => match bytes.next().await {
@@ -316,7 +317,7 @@ impl Shared {
         let mut working = Working::new(&Meta::empty(self.lineage), Vec::new());
         let mut decoder = SegmentDecoder::new();
         loop {
-            let (back, result) = step(decoder, working).await.ok_or_else(|| self.cancelled())?;
+            let (back, result) = step(decoder, working, self.fold_bytes).await.ok_or_else(|| self.cancelled())?;
             (decoder, working) = back;
             match result {
                 Ok(Step::NeedBytes) => match bytes.next().await {

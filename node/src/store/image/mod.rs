@@ -13,6 +13,10 @@ mod meta;
 mod name;
 mod snapshot;
 mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod vector;
 mod working;
 

@@ -25,13 +25,20 @@ pub struct ImageOptions {
     pub checkpoint_interval: Duration,
     /// Make folded pages durable when this many bytes of them are waiting, over all images of the node.
     pub checkpoint_bytes: usize,
-    /// Images that are folded at once; each takes up to 8 MiB of pages, and what one frame of a segment holds.
+    /// Pages of one image that wait in memory while a segment is folded; above it they are written.
+    pub fold_bytes: usize,
+    /// Images that are folded at once.
     pub concurrent_folds: usize,
 }
 
 impl Default for ImageOptions {
     fn default() -> Self {
-        Self { checkpoint_interval: Duration::from_secs(5), checkpoint_bytes: 32 << 20, concurrent_folds: 4 }
+        Self {
+            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_bytes: 32 << 20,
+            fold_bytes: 8 << 20,
+            concurrent_folds: 4,
+        }
     }
 }
 
@@ -79,7 +86,8 @@ impl ImageStore {
             for entry in disk::list(&name::database_directory(&root, &database)).await? {
                 let Some(lineage) = name::parse_lineage(&entry.name).filter(|_| entry.is_directory) else { continue };
                 let directory = name::image_directory(&root, &database, lineage);
-                let image = Image::open(database.clone(), lineage, directory, Arc::clone(&folds)).await?;
+                let image =
+                    Image::open(database.clone(), lineage, directory, Arc::clone(&folds), options.fold_bytes).await?;
                 images.insert((database.clone(), lineage), image);
             }
         }
@@ -121,7 +129,8 @@ impl ImageStore {
             disk::create_directories(&directory).await?;
             disk::sync_directory(&self.shared.root).await?;
             disk::sync_directory(&parent).await?;
-            Image::open(database.clone(), lineage, directory, Arc::clone(&self.shared.folds)).await
+            let folds = Arc::clone(&self.shared.folds);
+            Image::open(database.clone(), lineage, directory, folds, self.shared.options.fold_bytes).await
         };
         let image = create.await.map_err(|source| io_error(database, lineage, source))?;
         lock(&self.shared.images).insert((database.clone(), lineage), image.clone());

@@ -1,0 +1,135 @@
+//! Nodes embedded in this process, each on a tokio runtime of its own: shutting a runtime down drops every task of its
+//! node at once, as a crash would.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seawall_host::net::{self, Address};
+use seawall_host::time;
+use tokio::runtime::{Builder, Runtime};
+use tonic::service::Routes;
+
+use crate::config::{DestinationConfig, MemberConfig, NodeConfig};
+use crate::node::Node;
+
+use super::run::DemoError;
+
+struct Embedded {
+    runtime: Runtime,
+    node: Node,
+}
+
+/// The cluster of the demonstration.
+pub(super) struct EmbeddedCluster {
+    addresses: Vec<Address>,
+    nodes: Vec<Option<Embedded>>,
+}
+
+impl EmbeddedCluster {
+    /// Starts `size` nodes below `directory`, with a `file://` destination for each of `destinations`.
+    pub(super) async fn start(directory: &Path, size: u64, destinations: &[PathBuf]) -> Result<Self, DemoError> {
+        let mut addresses = Vec::new();
+        for _ in 0..size {
+            addresses.push(free_address().await?);
+        }
+        let members: Vec<MemberConfig> =
+            (1..).zip(&addresses).map(|(id, address)| MemberConfig { id, address: address.clone() }).collect();
+        let destinations: Vec<DestinationConfig> = destinations.iter().map(|path| destination(path)).collect();
+        let mut starting = Vec::new();
+        for member in &members {
+            let config = NodeConfig {
+                id: member.id,
+                data_dir: directory.join(format!("node-{}", member.id)),
+                listen: member.address.clone(),
+                http: None,
+                cluster_name: "demo".to_owned(),
+                members: members.clone(),
+                destinations: destinations.clone(),
+            };
+            let name = format!("node-{}", member.id);
+            let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build()?;
+            let started = runtime.spawn(Node::start(config));
+            starting.push((runtime, started));
+        }
+        let mut nodes = Vec::new();
+        for (runtime, started) in starting {
+            match started.await.map_err(io::Error::other)? {
+                Ok(node) => nodes.push(Some(Embedded { runtime, node })),
+                Err(error) => {
+                    runtime.shutdown_background();
+                    return Err(DemoError::Node(error));
+                }
+            }
+        }
+        Ok(Self { addresses, nodes })
+    }
+
+    /// Where the nodes listen.
+    pub(super) fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The addresses of the nodes that live.
+    pub(super) fn survivors(&self) -> Vec<Address> {
+        let living = self.addresses.iter().zip(&self.nodes).filter(|(_, node)| node.is_some());
+        living.map(|(address, _)| address.clone()).collect()
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &Option<Embedded>| node.as_ref().is_some_and(|it| it.node.replica().leadership().is_leader);
+        self.nodes.iter().position(leads)
+    }
+
+    /// Waits until one of the nodes leads.
+    pub(super) async fn wait_for_leader(&self, limit: Duration) -> Result<usize, DemoError> {
+        let wait = async {
+            loop {
+                match self.leader() {
+                    Some(leader) => return leader,
+                    None => time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        time::timeout(limit, wait).await.map_err(|_elapsed| DemoError::NoLeader(limit))
+    }
+
+    /// Kills the leader: every task of its node ends where it stands. Answers its number, from 1.
+    pub(super) async fn kill_leader(&mut self, limit: Duration) -> Result<usize, DemoError> {
+        let leader = self.wait_for_leader(limit).await?;
+        if let Some(Embedded { runtime, node }) = self.nodes[leader].take() {
+            runtime.shutdown_background();
+            drop(node);
+        }
+        Ok(leader + 1)
+    }
+
+    /// Stops the nodes that live, in order.
+    pub(super) async fn stop(self) {
+        for Embedded { runtime, node } in self.nodes.into_iter().flatten() {
+            let stopped = runtime.spawn(node.shutdown(Duration::from_secs(2)));
+            if let Err(error) = stopped.await {
+                tracing::warn!(%error, "a node did not stop in order");
+            }
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn destination(path: &Path) -> DestinationConfig {
+    DestinationConfig {
+        name: path.file_name().map_or_else(|| "destination".to_owned(), |name| name.to_string_lossy().into_owned()),
+        url: format!("file://{}", path.display()),
+        upload_interval: Duration::from_secs(2),
+        endpoint: None,
+        region: None,
+        access_key_id: None,
+        secret_access_key: None,
+    }
+}
+
+/// An address of the loopback interface that nothing listens at.
+async fn free_address() -> io::Result<Address> {
+    let probe = net::serve(Address::Tcp("127.0.0.1:0".to_owned()), Routes::default()).await?;
+    Ok(probe.address().clone())
+}
