@@ -154,3 +154,33 @@ impl Files {
 async fn fit(file: &File, len: u64) -> io::Result<()> {
     if file.len().await? != len { file.set_len(len).await } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use seawall_proto::checksum::Checksum;
+    use seawall_proto::position::Txid;
+
+    use super::*;
+
+    /// What stood where the lock page is now would otherwise stay there.
+    #[tokio::test]
+    async fn pages_of_another_size_leave_nothing_of_the_old_ones() {
+        seawall_host::real::install();
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::open(directory.path(), 3).await.unwrap();
+        let page_size = PageSize::new(512).unwrap();
+        let entries = PageEntry::encode_all(&[PageEntry { hash: Checksum(1), changed: Txid(1) }]);
+        let dirty = |restarted, page: u32| Dirty {
+            page_size,
+            restarted,
+            pages: BTreeMap::from([(page, Bytes::from(vec![7; 512]))]),
+            entries: vec![(page as usize - 1, entries.clone())],
+        };
+        files.write(dirty(false, 1)).await.unwrap();
+        files.write(dirty(true, 3)).await.unwrap();
+        assert_eq!(files.pages.read_at(0, 2048).await.unwrap(), [vec![0; 1024], vec![7; 512]].concat());
+        assert_eq!(files.vector.read_at(0, 99).await.unwrap(), [vec![0; 32], entries.to_vec()].concat());
+    }
+}
