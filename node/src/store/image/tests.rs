@@ -269,6 +269,30 @@ async fn assert_quarantined_and_rebuilt(root: &Path, image: Image, model: &Model
     assert_is(&image, model).await;
 }
 
+/// What was written beyond a checkpoint that was made while folding again is still known after the next crash.
+#[tokio::test]
+async fn a_checkpoint_in_the_middle_of_a_recovery_does_not_end_it() {
+    seawall_host::real::install();
+    let root = tempfile::tempdir().unwrap();
+    let (image, mut model, _) = two_segments(root.path()).await;
+    let write = |page| Change { size: 15, writes: vec![(page, 1)], other_page_size: false };
+    let (middle, end) = (model.segment(&[write(2)]), model.segment(&[write(5)]));
+    fold(&image, &middle).await.unwrap();
+    fold(&image, &end).await.unwrap();
+    image.shared.load_written(&mut *image.shared.state.lock().await).await.unwrap();
+    drop(image);
+    for _ in 0..2 {
+        let image = open(root.path()).await;
+        // The first time it is folded, the second time it is there.
+        fold(&image, &middle).await.unwrap();
+        assert!(matches!(image.hold(LIMIT).await, Err(ImageError::Recovering { .. })));
+        image.checkpoint().await.unwrap();
+    }
+    let image = open(root.path()).await;
+    fold(&image, &end).await.unwrap();
+    assert_is(&image, &model).await;
+}
+
 /// Pages behind a gap have no place in the vector's file until the gap is closed.
 #[tokio::test]
 async fn a_transaction_larger_than_memory_may_bring_its_pages_in_any_order() {
