@@ -11,7 +11,7 @@ use seawall_proto::v1;
 
 use super::types::{Entry, EntryPayload, Payload, RaftLogId, TypeConfig, Vote};
 use super::wire;
-use crate::store::log::{EntryHead, LogEntry, LogFile};
+use crate::store::log::{EntryHead, LogEntry, LogFile, LogId};
 
 const READ_BYTES: usize = 2 << 20;
 
@@ -29,20 +29,23 @@ impl LogStore {
 fn range_of(range: impl RangeBounds<u64>) -> std::ops::Range<u64> {
     let start = match range.start_bound() {
         Bound::Included(&index) => index,
-        Bound::Excluded(&index) => index + 1,
+        Bound::Excluded(&index) => index.saturating_add(1),
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {
-        Bound::Included(&index) => index + 1,
+        Bound::Included(&index) => index.saturating_add(1),
         Bound::Excluded(&index) => index,
         Bound::Unbounded => u64::MAX,
     };
     start..end
 }
 
-fn decode(meta: Bytes, payload: Payload) -> io::Result<Entry> {
+fn decode(id: LogId, meta: Bytes, payload: Payload) -> io::Result<Entry> {
     let message = v1::PeerEntry::decode(meta).map_err(io::Error::other)?;
     let mut entry = wire::read_entry(message).map_err(io::Error::other)?;
+    if LogId::from(entry.log_id) != id {
+        return Err(io::Error::other(format!("the log file gives entry {} for {id}", entry.log_id)));
+    }
     if let EntryPayload::Normal(request) = &mut entry.payload {
         request.payload = payload;
     }
@@ -51,12 +54,12 @@ fn decode(meta: Bytes, payload: Payload) -> io::Result<Entry> {
 
 fn decode_head(head: EntryHead) -> io::Result<Entry> {
     let payload = if head.payload_len == 0 { Payload::Empty } else { Payload::Elsewhere { len: head.payload_len } };
-    decode(head.meta, payload)
+    decode(head.id, head.meta, payload)
 }
 
 fn decode_entry(entry: LogEntry) -> io::Result<Entry> {
     let payload = if entry.payload.is_empty() { Payload::Empty } else { Payload::Bytes(entry.payload) };
-    decode(entry.meta, payload)
+    decode(entry.id, entry.meta, payload)
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -130,3 +133,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.0.purge(id.into()).await
     }
 }
+
+#[cfg(test)]
+#[path = "log_adapter_tests.rs"]
+mod tests;
