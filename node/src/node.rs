@@ -104,6 +104,11 @@ impl Node {
         self.server.address()
     }
 
+    /// Its images.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
     /// What it knows.
     pub fn replica(&self) -> &Replica {
         &self.replica

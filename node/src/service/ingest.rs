@@ -6,6 +6,8 @@ mod head_vector;
 mod page_hashes;
 mod receipt;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

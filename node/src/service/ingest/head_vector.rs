@@ -164,7 +164,7 @@ impl HeadVector {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -172,7 +172,12 @@ mod tests {
     use crate::store::image::testing::{Change, Model, change};
 
     /// The parts that an agent sends of a segment after which the database is `after`.
-    fn parts(before: &Model, after: &Model, segment: &[Bytes], part_bytes: usize) -> Vec<v1::SegmentPart> {
+    pub(in crate::service::ingest) fn parts(
+        before: &Model,
+        after: &Model,
+        segment: &[Bytes],
+        part_bytes: usize,
+    ) -> Vec<v1::SegmentPart> {
         let whole: Bytes = segment.concat().into();
         let head = after.head();
         let count = whole.len().div_ceil(part_bytes);
