@@ -2,19 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::Address;
+use futures::future::join_all;
+use seawall_host::net::{Address, Server};
+use seawall_host::task::OwnedTask;
+use seawall_host::{local, random, task, time};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Position, Txid};
+use seawall_proto::v1::AwaitReceiptRequest;
 
 pub mod capture;
 pub mod sqlite;
 pub mod wal;
 
+mod service;
+mod ship;
 mod status;
 
 pub use status::{DatabaseState, DatabaseStatus};
+
+use ship::{Cluster, Driver, DriverConfig, Shared};
+
+/// How long one question for a receipt waits, and the pause before the next.
+const RECEIPT_TURN: Duration = Duration::from_secs(10);
+const RECEIPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A database to ship.
 #[derive(Clone, Debug)]
@@ -64,6 +77,12 @@ pub enum SyncError {
     /// The agent is shutting down.
     #[error("the agent is shutting down")]
     Stopped,
+    /// The cluster did not say what destinations hold.
+    #[error("the data is on a majority of nodes, but the destinations' receipt is unknown: {0}")]
+    Cluster(String),
+    /// Not all destinations hold it yet.
+    #[error("the data is on a majority of nodes, but not at every destination asked for: {0}")]
+    NotReached(String),
 }
 
 /// What is known to be safe.
@@ -77,46 +96,168 @@ pub struct Receipt {
     pub destinations: BTreeMap<String, Txid>,
 }
 
-/// A running agent.
-pub struct Agent {}
+/// A running agent. Dropping it stops it at once.
+pub struct Agent {
+    databases: Vec<DatabaseHandle>,
+    tasks: Vec<OwnedTask>,
+    server: Option<Server>,
+}
 
 /// One database of a running agent. Clones share it.
 #[derive(Clone)]
-pub struct DatabaseHandle {}
+pub struct DatabaseHandle {
+    name: DatabaseName,
+    shared: Arc<Shared>,
+    cluster: Vec<Address>,
+}
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async, missing_docs)]
 impl Agent {
     /// Starts shipping. Databases that can't be used yet are tried again and again; see [`DatabaseStatus`].
+    ///
+    /// # Errors
+    /// [`StartError`]: a configuration that can't be meant, or a socket that can't be listened at.
     pub async fn start(config: AgentConfig) -> Result<Self, StartError> {
-        unimplemented!()
+        if config.cluster.is_empty() {
+            return Err(StartError::NoCluster);
+        }
+        refuse_duplicates(&config.databases).await?;
+        let agent_id = random::u64();
+        let mut databases = Vec::new();
+        let mut tasks = Vec::new();
+        for DatabaseConfig { path, name, take_over } in config.databases {
+            let shared = Arc::new(Shared::default());
+            let label = path.display().to_string();
+            let driver = DriverConfig { path, name: name.clone(), take_over, agent_id, label };
+            let driver = Driver::new(driver, Cluster::new(config.cluster.clone()), Arc::clone(&shared));
+            tasks.push(task::spawn_owned(driver.run()));
+            databases.push(DatabaseHandle { name, shared, cluster: config.cluster.clone() });
+        }
+        let server = match config.socket {
+            Some(path) => Some(service::serve(path, databases.clone()).await?),
+            None => None,
+        };
+        Ok(Self { databases, tasks, server })
     }
+
     /// The databases, in the order of the configuration.
     pub fn databases(&self) -> &[DatabaseHandle] {
-        unimplemented!()
+        &self.databases
     }
+
     /// One database by its name.
     pub fn database(&self, name: &DatabaseName) -> Option<&DatabaseHandle> {
-        unimplemented!()
+        self.databases.iter().find(|database| database.name == *name)
     }
+
     /// Captures and ships what is committed by now, for at most `limit`, then lets go of the databases.
     /// False if something was left unshipped (it stays in the WAL, or is found by comparison at the next start).
     pub async fn shutdown(self, limit: Duration) -> bool {
-        unimplemented!()
+        let drained = self.databases.iter().map(|database| time::timeout(limit, database.sync()));
+        let drained = join_all(drained).await;
+        let complete = drained.iter().all(|outcome| matches!(outcome, Ok(Ok(_) | Err(SyncError::Fenced))));
+        drop(self.server);
+        drop(self.tasks);
+        for database in &self.databases {
+            database.shared.close(&SyncError::Stopped);
+            database.shared.update(|status| status.state = DatabaseState::Stopped);
+        }
+        complete
     }
 }
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async, missing_docs)]
+async fn refuse_duplicates(databases: &[DatabaseConfig]) -> Result<(), StartError> {
+    let mut names = std::collections::BTreeSet::new();
+    for database in databases {
+        if !names.insert(&database.name) {
+            return Err(StartError::DuplicateName(database.name.clone()));
+        }
+    }
+    let paths: Vec<PathBuf> = databases.iter().map(|database| database.path.clone()).collect();
+    let stats = task::blocking(move || {
+        let stat = |path: PathBuf| (local::stat(&path).ok().flatten().map(|stat| stat.identity), path);
+        paths.into_iter().map(stat).collect::<Vec<_>>()
+    })
+    .await
+    .unwrap_or_default();
+    let mut files = BTreeMap::new();
+    for (identity, path) in stats {
+        if let Some(other) = identity.and_then(|identity| files.insert(identity, path.clone())) {
+            return Err(StartError::SameFile(other, path));
+        }
+    }
+    Ok(())
+}
+
 impl DatabaseHandle {
     /// The name in the cluster.
     pub fn name(&self) -> &DatabaseName {
-        unimplemented!()
+        &self.name
     }
+
     /// What the agent knows of it.
     pub fn status(&self) -> DatabaseStatus {
-        unimplemented!()
+        self.shared.status()
     }
-    /// Ships everything that is committed by now and waits until a majority of nodes has it on disk.
+
+    /// Ships everything that is committed by now and waits until a majority of nodes has it on disk, however long that
+    /// takes.
+    ///
+    /// # Errors
+    /// [`SyncError`] if this agent no longer ships the database.
     pub async fn sync(&self) -> Result<Receipt, SyncError> {
-        unimplemented!()
+        let answer = self.shared.request()?;
+        let (position, epoch) = answer.await.unwrap_or(Err(SyncError::Stopped))?;
+        Ok(Receipt { position, epoch, destinations: BTreeMap::new() })
+    }
+
+    /// As [`DatabaseHandle::sync`], then waits until these destinations (all of them if none is named) hold it too,
+    /// however long that takes.
+    ///
+    /// # Errors
+    /// [`SyncError`] if this agent no longer ships the database.
+    pub async fn sync_to(&self, destinations: &[String]) -> Result<Receipt, SyncError> {
+        let receipt = self.sync().await?;
+        loop {
+            match self.await_receipt(receipt.clone(), destinations, RECEIPT_TURN).await {
+                Err(SyncError::NotReached(why) | SyncError::Cluster(why)) => {
+                    tracing::info!(database = %self.name, why, "waiting for the destinations");
+                    time::sleep(random::jitter(RECEIPT_PAUSE)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Waits for at most `timeout` until these destinations (all of them if none is named) hold what `receipt` is for.
+    ///
+    /// # Errors
+    /// [`SyncError`] says what is not reached.
+    pub async fn await_receipt(
+        &self,
+        mut receipt: Receipt,
+        destinations: &[String],
+        timeout: Duration,
+    ) -> Result<Receipt, SyncError> {
+        let request = AwaitReceiptRequest {
+            database: self.name.to_string(),
+            lineage: receipt.position.lineage.0,
+            txid: receipt.position.txid.0,
+            destinations: destinations.to_vec(),
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut cluster = Cluster::new(self.cluster.clone());
+        let there = cluster.await_receipt(&request).await.map_err(|error| SyncError::Cluster(error.to_string()))?;
+        if !there.reached {
+            let behind = |(name, txid): (&String, &u64)| {
+                let cause = there.errors.get(name).map_or(String::new(), |cause| format!(" ({cause})"));
+                (*txid < request.txid).then(|| format!("{name} holds transaction {txid} of {}{cause}", request.txid))
+            };
+            let mut behind: Vec<String> = there.destinations.iter().filter_map(behind).collect();
+            let unknown = there.errors.iter().filter(|(name, _)| !there.destinations.contains_key(*name));
+            behind.extend(unknown.map(|(name, cause)| format!("{name}: {cause}")));
+            return Err(SyncError::NotReached(behind.join("; ")));
+        }
+        receipt.destinations = there.destinations.into_iter().map(|(name, txid)| (name, Txid(txid))).collect();
+        Ok(receipt)
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use seawall_agent::capture::{Capture, CaptureError, Look, OpenError, Surprise};
+use seawall_agent::capture::{Capture, CaptureError, Look, OpenError, Resumption, Surprise};
 use seawall_agent::sqlite::SqliteError;
 use support::{Follower, clock, database, insert, python, run_python};
 
@@ -387,7 +387,8 @@ fn a_change_past_the_wal_is_found_by_the_scrub() {
     let vector = follower.capture.vector().clone();
     let mut capture = Capture::open(&path).unwrap();
     capture.attach().unwrap();
-    assert!(capture.resume(&follower.position.clone().unwrap(), &vector).unwrap());
+    let resumed = capture.resume(&follower.position.clone().unwrap(), &vector).unwrap();
+    assert_eq!(resumed, Resumption::Continued);
     let error = capture.scrub(first, u32::MAX).unwrap_err();
     assert!(matches!(error, CaptureError::Surprise(Surprise::PageDiffers(page)) if page.0 == 3), "{error}");
 }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::PageSize;
+use seawall_proto::v1::WalPosition;
 
 use super::error::{CaptureError, OpenError, Surprise};
 use super::guard::Sink;
@@ -30,6 +32,18 @@ impl Chain {
     pub(super) const fn before_first_frame(salts: [u8; 8]) -> Self {
         let checksum = RunningChecksum { order: ByteOrder::Little, sums: [0, 0] };
         Self { salts, frame: 0, checksum, last_header: [0; FRAME_HEADER_BYTES] }
+    }
+
+    /// Where it ends.
+    pub(super) fn position(&self) -> WalPosition {
+        let [a, b, c, d, e, f, g, h] = self.salts;
+        let frame_header = if self.frame == 0 { Bytes::new() } else { Bytes::copy_from_slice(&self.last_header) };
+        WalPosition {
+            salt1: u32::from_be_bytes([a, b, c, d]),
+            salt2: u32::from_be_bytes([e, f, g, h]),
+            frame: self.frame,
+            frame_header,
+        }
     }
 }
 
@@ -200,6 +214,7 @@ impl Frames {
         }
         if plan.group().is_empty() {
             self.plan = None;
+            sink.end(Some(chain.position()))?;
         }
         Ok(count * frame_bytes)
     }

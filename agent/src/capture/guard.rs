@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use seawall_host::local::{self, Identity};
 use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
@@ -34,6 +33,11 @@ pub trait Sink {
     /// # Errors
     /// The encoder's.
     fn commit(&mut self, page_count: u32, time: UnixMillis, checksum_after: Checksum) -> Result<(), EncodeError>;
+    /// All transactions that [`Sink::begin`] announced have ended; the last one's commit frame stands at `wal`.
+    ///
+    /// # Errors
+    /// The encoder's.
+    fn end(&mut self, wal: Option<WalPosition>) -> Result<(), EncodeError>;
 }
 
 /// What a look found.
@@ -52,6 +56,18 @@ pub enum Progress {
     More,
     /// All that the last look found is captured.
     CaughtUp,
+}
+
+/// What [`Capture::resume`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// The WAL went on from the recorded frame: nothing is missing.
+    Continued,
+    /// The WAL is another one by now: compare.
+    OtherWal,
+    /// The same WAL, but without the recorded frame: the source lost its tail, as after a power cut with
+    /// `synchronous=NORMAL`. Compare.
+    LostTail,
 }
 
 /// The capture of one database.
@@ -127,6 +143,11 @@ impl Capture {
         &self.vector
     }
 
+    /// Whether what the last look found is still being captured.
+    pub fn is_advancing(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// Which file the database is.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -174,19 +195,24 @@ impl Capture {
     /// Goes on from where an earlier life of the agent ended, if the WAL proves that nothing is missing: the same
     /// salts, and the very frame recorded, bytes for bytes. `vector` is the state recorded there.
     ///
-    /// Answers whether it could; if not, resync.
+    /// If it can't, resync.
     ///
     /// # Errors
     /// [`CaptureError`].
-    pub fn resume(&mut self, recorded: &WalPosition, vector: &PageVector) -> Result<bool, CaptureError> {
+    pub fn resume(&mut self, recorded: &WalPosition, vector: &PageVector) -> Result<Resumption, CaptureError> {
         let page_size = self.page_size();
-        let (Some(frames), true) = (&mut self.frames, vector.page_size() == page_size) else { return Ok(false) };
-        let Some(chain) = &mut frames.chain else { return Ok(false) };
+        let (Some(frames), true) = (&mut self.frames, vector.page_size() == page_size) else {
+            return Ok(Resumption::OtherWal);
+        };
+        let Some(chain) = &mut frames.chain else { return Ok(Resumption::OtherWal) };
         let mut salts = [0; 8];
         salts[..4].copy_from_slice(&recorded.salt1.to_be_bytes());
         salts[4..].copy_from_slice(&recorded.salt2.to_be_bytes());
-        if chain.salts != salts || recorded.frame > chain.frame {
-            return Ok(false);
+        if chain.salts != salts {
+            return Ok(Resumption::OtherWal);
+        }
+        if recorded.frame > chain.frame {
+            return Ok(Resumption::LostTail);
         }
         if recorded.frame == 0 {
             if recorded.frame < chain.frame {
@@ -195,32 +221,24 @@ impl Capture {
             }
         } else {
             let Ok(header) = <[u8; FRAME_HEADER_BYTES]>::try_from(&recorded.frame_header[..]) else {
-                return Ok(false);
+                return Ok(Resumption::OtherWal);
             };
             let found = frames.wal.frame_header_bytes(page_size, recorded.frame);
             let found =
                 found.map_err(|cause| CaptureError::Unusable(OpenError::Io { path: self.wal_path.clone(), cause }))?;
             if found != Some(header) {
-                return Ok(false);
+                return Ok(Resumption::LostTail);
             }
             self.exact = recorded.frame == chain.frame;
             frames.rewind_to(recorded.frame, header);
         }
         self.vector = vector.clone();
-        Ok(true)
+        Ok(Resumption::Continued)
     }
 
     /// Where in the WAL the last captured commit stands; `None` if the WAL was never written.
     pub fn position(&self) -> Option<WalPosition> {
-        let chain = self.frames.as_ref()?.chain.as_ref()?;
-        let [a, b, c, d, e, f, g, h] = chain.salts;
-        let frame_header = if chain.frame == 0 { Bytes::new() } else { Bytes::copy_from_slice(&chain.last_header) };
-        Some(WalPosition {
-            salt1: u32::from_be_bytes([a, b, c, d]),
-            salt2: u32::from_be_bytes([e, f, g, h]),
-            frame: chain.frame,
-            frame_header,
-        })
+        Some(self.frames.as_ref()?.chain.as_ref()?.position())
     }
 
     /// Commit times never go below this one.

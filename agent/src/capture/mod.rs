@@ -19,7 +19,7 @@ mod resync;
 mod vector;
 
 pub use error::{CaptureError, OpenError, Surprise};
-pub use guard::{Capture, Look, Progress, Sink};
+pub use guard::{Capture, Look, Progress, Resumption, Sink};
 pub use maintenance::Maintained;
 pub use resync::{Base, Resync};
 pub use vector::{MissingPage, PageVector};

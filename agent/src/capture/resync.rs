@@ -4,6 +4,7 @@ use seawall_host::time::{Instant, UnixMillis};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::PageNumber;
 use seawall_proto::segment::EncodeError;
+use seawall_proto::v1::WalPosition;
 
 use super::error::{CaptureError, Surprise};
 use super::guard::{Capture, Look, Progress, Sink};
@@ -53,6 +54,9 @@ impl Sink for HashesOnly {
         Ok(())
     }
     fn commit(&mut self, _page_count: u32, _time: UnixMillis, _checksum_after: Checksum) -> Result<(), EncodeError> {
+        Ok(())
+    }
+    fn end(&mut self, _wal: Option<WalPosition>) -> Result<(), EncodeError> {
         Ok(())
     }
 }
@@ -121,6 +125,7 @@ impl Resync {
                     let count = capture.vector.page_count();
                     capture.vector.commit(count).map_err(|missing| Surprise::GrowthGap(missing.0))?;
                     sink.commit(count, capture.last_commit_time, capture.vector.checksum())?;
+                    sink.end(capture.position())?;
                     self.phase = Phase::Done;
                 }
             }

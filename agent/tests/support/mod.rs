@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use seawall_agent::capture::{Base, Capture, CaptureError, Look, Maintained, PageVector, Progress, Resync, Sink};
+use seawall_agent::capture::{
+    Base, Capture, CaptureError, Look, Maintained, PageVector, Progress, Resumption, Resync, Sink,
+};
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, PageSize};
@@ -91,6 +93,11 @@ impl Sink for Model {
         }
         Ok(())
     }
+
+    fn end(&mut self, _wal: Option<WalPosition>) -> Result<(), EncodeError> {
+        assert_eq!(self.expected, 0, "the group ended early");
+        Ok(())
+    }
 }
 
 /// A capture that ships into a model.
@@ -156,7 +163,7 @@ impl Follower {
             patiently(|| self.capture.attach())?;
             self.capture.floor_commit_time(self.model.last_time);
             let resumed = match &self.position {
-                Some(position) => self.capture.resume(position, &self.model.vector())?,
+                Some(position) => self.capture.resume(position, &self.model.vector())? == Resumption::Continued,
                 None => false,
             };
             if !resumed {

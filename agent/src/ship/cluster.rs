@@ -1,0 +1,243 @@
+//! The cluster as agents call it: find the leader, follow it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use seawall_host::net::{Address, Channel, ChannelOptions};
+use seawall_host::time;
+use seawall_proto::MAX_MESSAGE_BYTES;
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::PageSize;
+use seawall_proto::v1::append_response::Refused;
+use seawall_proto::v1::ingest_client::IngestClient;
+use seawall_proto::v1::{self, await_receipt_response, claim_response, get_head_response};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::capture::PageVector;
+
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to have the hashes asked for, and between two chunks of them.
+const HASHES_TIMEOUT: Duration = Duration::from_secs(60);
+/// Parts handed to the network at once.
+const PARTS_AHEAD: usize = 16;
+
+/// Why the cluster did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    /// No node leads, or none that leads could be reached.
+    #[error("no leader answers; tried {0}")]
+    NoLeader(String),
+    /// No node has the page hashes.
+    #[error("no node gives the page hashes of the head: {0}")]
+    NoHashes(String),
+}
+
+/// A stream of parts to the leader, and its answers.
+pub(super) struct Link {
+    pub(super) parts: mpsc::Sender<v1::AppendRequest>,
+    pub(super) answers: Streaming<v1::AppendResponse>,
+}
+
+/// What a call to one node gave.
+enum Reply<T> {
+    Answer(T),
+    Elsewhere(v1::NotLeader),
+}
+
+/// The way to a cluster.
+pub(crate) struct Cluster {
+    addresses: Vec<Address>,
+    leader: Option<Address>,
+    channels: BTreeMap<Address, Channel>,
+}
+
+impl Cluster {
+    /// The cluster whose nodes are at `addresses`.
+    pub(crate) fn new(addresses: Vec<Address>) -> Self {
+        Self { addresses, leader: None, channels: BTreeMap::new() }
+    }
+
+    /// The leader is not where it was.
+    pub(super) fn forget_leader(&mut self, hint: &str) {
+        self.leader = hint.parse().ok();
+    }
+
+    fn client(&mut self, address: &Address) -> IngestClient<Channel> {
+        let channel = self
+            .channels
+            .entry(address.clone())
+            .or_insert_with(|| Channel::new(address, ChannelOptions::default()))
+            .clone();
+        IngestClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Calls the leader: where it was last, where other nodes say it is, then everywhere.
+    async fn ask_leader<T>(
+        &mut self,
+        timeout: Duration,
+        call: impl Fn(IngestClient<Channel>) -> BoxFuture<'static, Result<Reply<T>, tonic::Status>>,
+    ) -> Result<T, ClusterError> {
+        let mut queue: Vec<Address> = self.addresses.iter().rev().cloned().collect();
+        queue.extend(self.leader.take());
+        let mut tried = BTreeMap::new();
+        while let Some(address) = queue.pop() {
+            if tried.contains_key(&address) {
+                continue;
+            }
+            let client = self.client(&address);
+            let said = match time::timeout(timeout, call(client)).await {
+                Ok(Ok(Reply::Answer(answer))) => {
+                    self.leader = Some(address);
+                    return Ok(answer);
+                }
+                Ok(Ok(Reply::Elsewhere(hint))) => {
+                    queue.extend(hint.leader_address.parse::<Address>());
+                    "does not lead".to_owned()
+                }
+                Ok(Err(status)) => status.message().to_owned(),
+                Err(time::Elapsed) => "does not answer".to_owned(),
+            };
+            tried.insert(address, said);
+        }
+        let tried: Vec<String> = tried.iter().map(|(address, said)| format!("{address} ({said})")).collect();
+        Err(ClusterError::NoLeader(tried.join(", ")))
+    }
+
+    /// Claims a database.
+    pub(super) async fn claim(&mut self, request: &v1::ClaimRequest) -> Result<claim_response::Outcome, ClusterError> {
+        use claim_response::Outcome;
+        self.ask_leader(CALL_TIMEOUT, |mut client| {
+            let request = request.clone();
+            let call = async move {
+                match client.claim(request).await?.into_inner().outcome {
+                    Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
+                    Some(outcome) => Ok(Reply::Answer(outcome)),
+                    None => Err(tonic::Status::internal("an empty answer")),
+                }
+            };
+            call.boxed()
+        })
+        .await
+    }
+
+    /// The newest committed state and its epoch, read linearizably; `None` if there is no such database.
+    pub(super) async fn head(&mut self, database: &DatabaseName) -> Result<Option<(v1::Head, u64)>, ClusterError> {
+        use get_head_response::Outcome;
+        self.ask_leader(CALL_TIMEOUT, |mut client| {
+            let request = v1::GetHeadRequest { database: database.to_string(), allow_stale: false };
+            let call = async move {
+                match client.get_head(request).await?.into_inner().outcome {
+                    Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
+                    Some(Outcome::Absent(_)) => Ok(Reply::Answer(None)),
+                    Some(Outcome::Found(found)) => {
+                        let head = found.head.ok_or_else(|| tonic::Status::internal("an empty answer"))?;
+                        Ok(Reply::Answer(Some((head, found.epoch))))
+                    }
+                    None => Err(tonic::Status::internal("an empty answer")),
+                }
+            };
+            call.boxed()
+        })
+        .await
+    }
+
+    /// Waits until destinations hold a txid.
+    pub(crate) async fn await_receipt(
+        &mut self,
+        request: &v1::AwaitReceiptRequest,
+    ) -> Result<await_receipt_response::Receipt, ClusterError> {
+        use await_receipt_response::Outcome;
+        let timeout = CALL_TIMEOUT + Duration::from_millis(u64::from(request.timeout_ms));
+        self.ask_leader(timeout, |mut client| {
+            let request = request.clone();
+            let call = async move {
+                match client.await_receipt(request).await?.into_inner().outcome {
+                    Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
+                    Some(Outcome::Receipt(receipt)) => Ok(Reply::Answer(receipt)),
+                    None => Err(tonic::Status::internal("an empty answer")),
+                }
+            };
+            call.boxed()
+        })
+        .await
+    }
+
+    /// Opens a stream to the node that last answered as the leader.
+    pub(super) async fn append(&mut self, open: v1::AppendOpen) -> Result<Link, ClusterError> {
+        let Some(address) = self.leader.clone() else {
+            return Err(ClusterError::NoLeader("none yet".to_owned()));
+        };
+        let mut client = self.client(&address);
+        let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
+        let message = v1::append_request::Message::Open(open);
+        // The channel is empty and has room.
+        let _ = parts.try_send(v1::AppendRequest { message: Some(message) });
+        let answered = time::timeout(CALL_TIMEOUT, client.append(ReceiverStream::new(receiver))).await;
+        let failed = match answered {
+            Ok(Ok(response)) => return Ok(Link { parts, answers: response.into_inner() }),
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(time::Elapsed) => "does not answer".to_owned(),
+        };
+        self.leader = None;
+        Err(ClusterError::NoLeader(format!("{address} ({failed})")))
+    }
+
+    /// The page hashes of `head`, from whichever node has them; they prove themselves.
+    pub(super) async fn page_hashes(
+        &mut self,
+        database: &DatabaseName,
+        head: &v1::Head,
+    ) -> Result<PageVector, ClusterError> {
+        let mut errors = Vec::new();
+        let page_size = PageSize::new(head.page_size).map_err(|error| ClusterError::NoHashes(error.to_string()))?;
+        let mut order: Vec<Address> = self.leader.iter().cloned().collect();
+        order.extend(self.addresses.iter().filter(|address| Some(*address) != self.leader.as_ref()).cloned());
+        for address in order {
+            match self.page_hashes_from(&address, database, head).await {
+                Ok(hashes) => {
+                    let vector = PageVector::from_hashes(page_size, hashes);
+                    if vector.page_count() == head.page_count && vector.checksum().0 == head.checksum {
+                        return Ok(vector);
+                    }
+                    errors.push(format!("{address} gave hashes that don't sum up to the head's checksum"));
+                }
+                Err(error) => errors.push(format!("{address}: {error}")),
+            }
+        }
+        Err(ClusterError::NoHashes(errors.join("; ")))
+    }
+
+    async fn page_hashes_from(
+        &mut self,
+        address: &Address,
+        database: &DatabaseName,
+        head: &v1::Head,
+    ) -> Result<Vec<u64>, String> {
+        let mut client = self.client(address);
+        let request = v1::PageHashesRequest { database: database.to_string(), lineage: head.lineage, txid: head.txid };
+        let late = |_: time::Elapsed| "does not answer".to_owned();
+        let refused = |status: tonic::Status| status.message().to_owned();
+        let response = time::timeout(HASHES_TIMEOUT, client.page_hashes(request)).await.map_err(late)?;
+        let mut chunks = response.map_err(refused)?.into_inner();
+        let mut hashes = Vec::new();
+        while let Some(chunk) = time::timeout(HASHES_TIMEOUT, chunks.message()).await.map_err(late)?.map_err(refused)? {
+            if hashes.len() + chunk.hashes.len() > head.page_count as usize {
+                return Err(format!("more hashes than the head's {} pages", head.page_count));
+            }
+            hashes.extend(chunk.hashes);
+        }
+        Ok(hashes)
+    }
+}
+
+/// A refusal in words.
+pub(super) fn describe(refused: &Refused) -> String {
+    if refused.message.is_empty() { format!("{:?}", refused.reason()) } else { refused.message.clone() }
+}

@@ -1,0 +1,12 @@
+//! Shipping: one task a database, from its capture to the leader's acknowledgement.
+
+mod cluster;
+mod driver;
+mod outbox;
+mod session;
+mod shared;
+mod source;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use driver::{Driver, DriverConfig};
+pub(crate) use shared::Shared;
