@@ -60,7 +60,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), CommandError> {
     // Services tell what they do; the other commands print their result and what is wrong.
-    let default = if matches!(cli.command, Command::Node(_) | Command::Agent(_)) { "info" } else { "warn" };
+    let default =
+        if matches!(cli.command, Command::Node(_) | Command::Agent(_)) { "info,openraft=warn" } else { "warn" };
     cli.logging.install(default);
     seawall_host::real::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

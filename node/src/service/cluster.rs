@@ -140,6 +140,8 @@ fn merge(
     let leader = own.nodes.iter().find(|node| node.role == "leader" && node.term == term).map(|node| node.id);
     let reachable = own.nodes.iter().filter(|node| node.reachable).count();
     let needed = layout.members.len() / 2 + 1;
+    // One that was left alone does not lead, whatever it takes itself for.
+    let leader = leader.filter(|_| reachable >= needed);
     own.leader = leader.unwrap_or_default();
     if let Some(leader) = leader
         && leader != layout.own
@@ -221,6 +223,8 @@ mod tests {
     fn says_why_nothing_is_acknowledged() {
         let alone = merge(&layout(), view(1, "candidate", 7, "own"), vec![(2, None), (3, None)]);
         assert_eq!(alone.leader, 0);
+        let left = merge(&layout(), view(1, "leader", 7, "own"), vec![(2, None), (3, None)]);
+        assert_eq!((left.leader, left.problem), (0, alone.problem.clone()));
         assert!(alone.problem.contains("1 of 3 nodes answer and 2 are needed"), "{}", alone.problem);
         assert!(alone.problem.contains("node 2 or 3"), "{}", alone.problem);
         assert_eq!(alone.databases[0].name, "own");

@@ -16,7 +16,7 @@ use seawall_proto::v1;
 use tonic::{Request, Response, Status};
 
 use crate::destination::NamedDestination;
-use crate::replica::{DatabaseView, Replica, SegmentRecord};
+use crate::replica::{DatabaseView, ProposeError, Replica, SegmentRecord};
 use crate::restore::{DestinationSource, RestoreSource, SourceObject, list_segments};
 use crate::store::image::{Hold, ImageStore};
 
@@ -76,7 +76,10 @@ impl RestoreService {
         let caught_up = match self.replica.read_index(limit).await {
             Ok(index) if self.replica.wait_applied(index, limit).await => Ok(()),
             Ok(index) => Err(format!("this node has not applied the log up to {index} within {limit:?}")),
-            Err(error) => Err(format!("the newest state cannot be read: {error}")),
+            Err(ProposeError::NotLeader { .. }) => {
+                Err("the newest state cannot be read: there is no leader".to_owned())
+            }
+            Err(ProposeError::Unknown(cause)) => Err(format!("the newest state cannot be read: {cause}")),
         };
         match caught_up {
             Ok(()) => Ok(false),
