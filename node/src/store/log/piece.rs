@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::Buf;
 use seawall_host::disk::{self, File, OpenMode};
 use seawall_host::random;
 
@@ -16,8 +16,14 @@ use super::record::{
 };
 
 /// The most bytes that the first batch of a piece has.
-pub(super) const MAX_OPENING: usize = BATCH_HEADER + RECORD_HEADER + MAX_MARKS;
-const SEAL_BYTES: usize = RECORD_HEADER + 8;
+const MAX_OPENING: usize = BATCH_HEADER + RECORD_HEADER + MAX_MARKS;
+const SEAL_META: usize = 16;
+const SEAL_BYTES: usize = RECORD_HEADER + SEAL_META;
+
+/// Bytes of the first batch of a piece that opens with `marks`.
+pub(super) fn opening_len(marks: &Marks) -> u64 {
+    (BATCH_HEADER + RECORD_HEADER + marks.encode().len()) as u64
+}
 
 /// Where the piece with this number lies.
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
@@ -58,11 +64,18 @@ impl OpenPiece {
         Ok(Self { number, salt, file, bytes, index: PieceIndex::default() })
     }
 
-    /// Writes the index behind everything else; nothing may follow. `range` is that of its rows.
-    pub(super) async fn seal(&self, index: &Record, range: Option<(u64, u64)>) -> io::Result<SealedPiece> {
+    /// Writes the index and the marks behind everything else; nothing may follow. `range` is that of the index's rows.
+    pub(super) async fn seal(
+        &self,
+        index: &Record,
+        range: Option<(u64, u64)>,
+        marks: &Marks,
+    ) -> io::Result<SealedPiece> {
         let mut batch = BatchBuilder::new(self.salt, self.number, self.bytes);
-        let (offset, rows) = batch.push(index);
-        batch.push(&Record::new(Kind::Seal, None, Bytes::copy_from_slice(&offset.to_le_bytes())));
+        let (index_at, rows) = batch.push(index);
+        let (marks_at, _) = batch.push(&Record::new(Kind::Closing, None, marks.encode()));
+        let places = [index_at.to_le_bytes(), marks_at.to_le_bytes()].concat();
+        batch.push(&Record::new(Kind::Seal, None, places.into()));
         let bytes = self.bytes + batch.len();
         self.file.write_and_sync(self.bytes, batch.finish()).await?;
         let stored_first = range.map_or(0, |(first, _)| first);
@@ -94,7 +107,10 @@ impl SealedPiece {
 
 /// What start-up reads of a sealed piece.
 pub(super) struct SealedFound {
-    pub(super) marks: Marks,
+    /// At its beginning.
+    pub(super) opening: Marks,
+    /// At its end.
+    pub(super) closing: Marks,
     pub(super) piece: SealedPiece,
     pub(super) summary: IndexSummary,
     file: File,
@@ -106,7 +122,7 @@ impl SealedFound {
     pub(super) async fn read(dir: &Path, number: u64) -> Result<Self, OpenLogError> {
         let file = File::open(&path(dir, number), OpenMode::Read).await?;
         let bytes = file.len().await?;
-        let (header, marks) = match read_opening(&file, number).await? {
+        let (header, opening) = match read_opening(&file, number).await? {
             Ok(opening) => opening,
             Err(what) => return Err(damaged(&file, 0, what)),
         };
@@ -116,11 +132,18 @@ impl SealedFound {
         };
         let unsealed = || damaged(&file, seal_at, "a newer piece exists, but this one does not end in a valid seal");
         let seal = decode_head(&file.read_exact_at(seal_at, SEAL_BYTES).await?, salt, seal_at);
-        let seal = seal.ok().filter(|seal| seal.kind == Kind::Seal).ok_or_else(unsealed)?;
-        let index_at = u64::from_le_bytes(seal.meta.as_ref().try_into().map_err(|_| unsealed())?);
+        let seal = seal.ok().filter(|seal| seal.kind == Kind::Seal && seal.meta.len() == SEAL_META);
+        let mut places = seal.ok_or_else(unsealed)?.meta;
+        let (index_at, marks_at) = (places.get_u64_le(), places.get_u64_le());
         let index = file.read_at(index_at, RECORD_HEADER + INDEX_META).await?;
         let index = decode_head(&index, salt, index_at).ok().filter(|index| index.kind == Kind::Index);
         let index = index.ok_or_else(|| damaged(&file, index_at, "the index of this sealed piece is not valid"))?;
+        let closing = file.read_at(marks_at, RECORD_HEADER + MAX_MARKS).await?;
+        let closing = match decode_head(&closing, salt, marks_at) {
+            Ok(head) => decode_marks(file.path(), Kind::Closing, &head)?,
+            Err(_) => None,
+        };
+        let closing = closing.ok_or_else(|| damaged(&file, marks_at, "the marks at its end are not valid"))?;
         let summary = IndexSummary::decode(index.meta);
         let summary = summary.ok_or_else(|| damaged(&file, index_at, "the index contradicts itself"))?;
         let piece = SealedPiece {
@@ -130,7 +153,7 @@ impl SealedFound {
             rows_offset: index.payload.offset,
             range: summary.last().map(|last| (summary.first, last)),
         };
-        Ok(Self { marks, piece, summary, file, rows: index.payload })
+        Ok(Self { opening, closing, piece, summary, file, rows: index.payload })
     }
 
     /// Reads the whole index.
@@ -158,7 +181,7 @@ pub(super) async fn read_opening(
         return Ok(Err("the piece does not begin with a valid batch"));
     };
     match decode_head(&bytes.slice(BATCH_HEADER..), header.salt, BATCH_HEADER as u64) {
-        Ok(head) => match decode_opening(file.path(), &head)? {
+        Ok(head) => match decode_marks(file.path(), Kind::Opening, &head)? {
             Some(marks) => Ok(Ok((header, marks))),
             None => Ok(Err("the piece does not begin with valid marks")),
         },
@@ -166,9 +189,9 @@ pub(super) async fn read_opening(
     }
 }
 
-/// The marks in a record, if they are valid.
-pub(super) fn decode_opening(path: &Path, head: &RecordHead) -> Result<Option<Marks>, OpenLogError> {
-    if head.kind != Kind::Opening {
+/// The marks in a record, if it is of this kind and they are valid.
+pub(super) fn decode_marks(path: &Path, kind: Kind, head: &RecordHead) -> Result<Option<Marks>, OpenLogError> {
+    if head.kind != kind {
         return Ok(None);
     }
     match Marks::decode(head.meta.clone()) {

@@ -55,14 +55,16 @@ pub(super) enum Kind {
     Closed = 9,
     /// The index of the piece. Meta and payload: [`PieceIndex`](super::index::PieceIndex).
     Index = 10,
-    /// The last record of a sealed piece. Meta: the offset of the index, 8 bytes.
-    Seal = 11,
+    /// Behind the index of a sealed piece. Meta: the marks at its end, as the next piece opens with.
+    Closing = 11,
+    /// The last record of a sealed piece. Meta: the offsets of the index and the closing marks, 8 bytes each.
+    Seal = 12,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Opening, Entry, Vote, Committed, Truncate, Purge, Cluster, Opened, Closed, Index, Seal]
+        [Opening, Entry, Vote, Committed, Truncate, Purge, Cluster, Opened, Closed, Index, Closing, Seal]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -292,7 +294,7 @@ mod tests {
     use super::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
-        (1_u8..=11).prop_map(|byte| Kind::from_byte(byte).unwrap())
+        (1_u8..=12).prop_map(|byte| Kind::from_byte(byte).unwrap())
     }
 
     fn records() -> impl Strategy<Value = Vec<Record>> {

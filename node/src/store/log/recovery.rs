@@ -11,7 +11,7 @@ use super::entry::LogId;
 use super::error::OpenLogError;
 use super::index::{PieceIndex, Row};
 use super::marks::Marks;
-use super::piece::{self, MAX_OPENING, OpenPiece, SealedFound, SealedPiece, damaged};
+use super::piece::{self, OpenPiece, SealedFound, SealedPiece, damaged};
 use super::record::{
     BATCH_HEADER, BatchBuilder, BatchHeader, Kind, MAGIC, PayloadPlace, Record, RecordHead, decode_records,
 };
@@ -84,31 +84,38 @@ struct Replay {
     /// Consecutive, after the purged one, up to the last.
     entries: VecDeque<(Row, u64)>,
     sealed: BTreeMap<u64, SealedPiece>,
-    /// Entries were skipped, so that only the next piece says what the last one was.
-    skipped: bool,
     was_clean: bool,
 }
 
 impl Replay {
     /// Takes over a piece by its index.
     async fn sealed_piece(&mut self, dir: &Path, number: u64, purged: Option<LogId>) -> Result<(), OpenLogError> {
-        let mut found = SealedFound::read(dir, number).await?;
+        let found = SealedFound::read(dir, number).await?;
         let wrong =
             |what: &str| OpenLogError::Damaged { path: piece::path(dir, number), offset: 0, what: what.to_owned() };
-        let marks = std::mem::replace(&mut found.marks, Marks::new(Identity { cluster: [0; 16], raft_id: 0 }));
-        self.open_with(marks).map_err(wrong)?;
+        self.open_with(found.opening.clone()).map_err(wrong)?;
         if let Some(to) = found.summary.truncates {
             self.truncate_after(to);
         }
         self.sealed.insert(number, found.piece.clone());
         if found.summary.last().is_some_and(|last| purged.is_some_and(|purged| last <= purged.index)) {
             self.entries.clear();
-            self.skipped = true;
-            return Ok(());
+        } else {
+            for row in found.index().await?.rows() {
+                self.entry(row.clone(), number).map_err(wrong)?;
+            }
+            let mut last = self.marks.as_ref().and_then(|marks| marks.last);
+            if let Some(purged) = found.closing.purged
+                && last.is_none_or(|last| last.index <= purged.index)
+            {
+                last = Some(purged);
+            }
+            if found.closing.last != last {
+                return Err(wrong("its index does not end where its marks say"));
+            }
         }
-        for row in found.index().await?.rows() {
-            self.entry(row.clone(), number).map_err(wrong)?;
-        }
+        self.marks = Some(found.closing);
+        self.trim();
         Ok(())
     }
 
@@ -127,7 +134,7 @@ impl Replay {
                         let what = format!("{what}, but a later batch, at {later}, says that all before it was synced");
                         return Err(damaged(file, at, what));
                     }
-                    if at == 0 && (len > MAX_OPENING as u64 || self.marks.is_none() && number != 1) {
+                    if at == 0 && !self.may_begin(number, len) {
                         return Err(damaged(file, at, what));
                     }
                     tracing::warn!(
@@ -143,7 +150,7 @@ impl Replay {
             for head in records {
                 match head.kind {
                     Kind::Index => seal = Some(head.payload),
-                    Kind::Seal => {}
+                    Kind::Closing | Kind::Seal => {}
                     _ => {
                         let is_first = salt.is_none();
                         let done = self.record(file.path(), number, &mut index, head, is_first)?;
@@ -184,7 +191,7 @@ impl Replay {
     ) -> Result<Result<(), &'static str>, OpenLogError> {
         self.was_clean = head.kind == Kind::Closed;
         if is_first {
-            return Ok(match piece::decode_opening(path, &head)? {
+            return Ok(match piece::decode_marks(path, Kind::Opening, &head)? {
                 Some(marks) => self.open_with(marks),
                 None => Err("the piece does not begin with valid marks"),
             });
@@ -222,20 +229,23 @@ impl Replay {
         Ok(Ok(()))
     }
 
+    /// Whether the newest piece, whose first batch is not valid, can be one that was never begun.
+    fn may_begin(&self, number: u64, len: u64) -> bool {
+        match &self.marks {
+            Some(marks) => len <= piece::opening_len(marks),
+            None => number == 1 && len <= piece::opening_len(&Marks::new(Identity { cluster: [0; 16], raft_id: 0 })),
+        }
+    }
+
     fn open_with(&mut self, marks: Marks) -> Result<(), &'static str> {
         if let Some(before) = &self.marks {
             if marks.identity.raft_id != before.identity.raft_id {
                 return Err("it belongs to another node");
             }
-            let last = match (before.last, marks.purged) {
-                (Some(last), Some(purged)) if last.index > purged.index => Some(last),
-                (last, purged) => purged.or(last),
-            };
-            if !self.skipped && marks.last != last {
+            if marks != *before {
                 return Err("it does not continue the piece before it");
             }
         }
-        self.skipped = false;
         self.marks = Some(marks);
         self.trim();
         Ok(())

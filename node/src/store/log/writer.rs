@@ -165,7 +165,7 @@ impl Writer {
             let memory = self.shared.memory();
             (memory.current.index.encode(self.piece.salt), memory.current.index.range())
         };
-        let sealed = self.piece.seal(&index, range).await?;
+        let sealed = self.piece.seal(&index, range, &self.marks).await?;
         let next = OpenPiece::create(&self.shared.dir, self.piece.number + 1, &self.marks).await?;
         let current = Current::new(&next, PieceIndex::default());
         self.begins_at = next.bytes;
