@@ -20,6 +20,7 @@ use crate::service::cluster::ClusterService;
 use crate::service::ingest::IngestService;
 use crate::service::restore::RestoreService;
 use crate::store::image::{Folder, ImageOptions, ImageStore};
+use crate::store::image_blobs::ImageBlobs;
 use crate::store::kv::OpenKv;
 
 /// How often the gauges of a node are brought up to date.
@@ -69,6 +70,7 @@ impl Node {
         let started = Consensus::start(options, open_kv).await?;
         let (consensus, replica) = (started.consensus, started.replica);
         let images = ImageStore::open(config.data_dir.join("images"), ImageOptions::default()).await?;
+        consensus.exchange_blobs(ImageBlobs::open(&config.data_dir, images.clone()).await?);
         let mut folder = Folder::start(replica.clone(), images.clone());
         let admission = Admission::start(AdmissionOptions::new(config.data_dir.clone())).await?;
         let fanout = Fanout::start(

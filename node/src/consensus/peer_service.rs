@@ -1,7 +1,7 @@
 //! What a node answers to its peers. Whatever is meant for another cluster, or for who this node was before its
 //! directory was wiped, is refused before consensus sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -34,7 +34,7 @@ pub(super) struct PeerService {
     pub(super) identity: Arc<Identity>,
     pub(super) network: Network,
     pub(super) payloads: Payloads,
-    pub(super) blobs: Option<Blobs>,
+    pub(super) blobs: Arc<OnceLock<Blobs>>,
     pub(super) nodes: Vec<ConfiguredNode>,
     /// One snapshot at a time.
     pub(super) installing: tokio::sync::Mutex<()>,
@@ -177,7 +177,7 @@ impl Peer for PeerService {
         let address =
             address.ok_or_else(|| Status::failed_precondition("the sender is no member of its own cluster"))?;
         let peer = self.network.peer(&address, Purpose::Snapshot);
-        let pulled = blobs::pull(peer, self.identity.envelope(sender), &cluster, &self.payloads, self.blobs.as_ref());
+        let pulled = blobs::pull(peer, self.identity.envelope(sender), &cluster, &self.payloads, self.blobs.get());
         pulled
             .await
             .map_err(|error| Status::unavailable(format!("cannot pull what belongs to the snapshot: {error}")))?;
@@ -244,7 +244,7 @@ impl Peer for PeerService {
             })
             .collect();
         let needs = needs?;
-        let blobs = match &self.blobs {
+        let blobs = match self.blobs.get() {
             Some(blobs) => blobs.source.list(needs).await.map_err(stopped)?,
             None => Vec::new(),
         };
@@ -254,7 +254,7 @@ impl Peer for PeerService {
     async fn read_blob(&self, request: Request<v1::ReadBlobRequest>) -> Result<Response<Self::ReadBlobStream>, Status> {
         let request = request.into_inner();
         self.identity.check(request.envelope.as_ref())?;
-        let bytes = blobs::read(&self.payloads, self.blobs.as_ref(), request.id, request.offset).await;
+        let bytes = blobs::read(&self.payloads, self.blobs.get(), request.id, request.offset).await;
         let bytes = bytes.map_err(|error| Status::not_found(error.to_string()))?;
         let chunks = bytes.map_ok(|data| v1::Chunk { data }).map_err(stopped);
         Ok(Response::new(chunks.boxed()))

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::{Config, ServerState, SnapshotPolicy};
@@ -57,23 +57,12 @@ pub struct ConsensusOptions {
     pub keep_entries: u64,
     /// Sizes of the log file.
     pub log: LogOptions,
-    /// The images of this node, for peers that are far behind and from them.
-    pub blobs: Option<Blobs>,
 }
 
 impl ConsensusOptions {
     /// The usual sizes.
     pub fn new(cluster: String, id: u64, data_dir: PathBuf, nodes: Vec<ConfiguredNode>) -> Self {
-        Self {
-            cluster,
-            id,
-            data_dir,
-            nodes,
-            snapshot_bytes: 256 << 20,
-            keep_entries: 1000,
-            log: LogOptions::default(),
-            blobs: None,
-        }
+        Self { cluster, id, data_dir, nodes, snapshot_bytes: 256 << 20, keep_entries: 1000, log: LogOptions::default() }
     }
 }
 
@@ -118,7 +107,7 @@ pub struct Consensus {
     raft: Raft,
     live: Arc<LiveState>,
     raft_id: u64,
-    /// Held by whoever writes to the position log; taken by the one that ends it.
+    blobs: Arc<OnceLock<Blobs>>,
     tasks: Vec<OwnedTask>,
     _lock: LockGuard,
 }
@@ -166,13 +155,14 @@ impl Consensus {
             task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), snapshot_bytes, keep)),
             task::spawn_owned(beginning),
         ];
+        let blobs = Arc::new(OnceLock::new());
         let service = PeerService {
             raft: raft.clone(),
             live: live.clone(),
             identity: identity.clone(),
             network: network.clone(),
             payloads: payloads.clone(),
-            blobs: options.blobs.clone(),
+            blobs: blobs.clone(),
             nodes: options.nodes.clone(),
             installing: tokio::sync::Mutex::new(()),
         };
@@ -190,7 +180,7 @@ impl Consensus {
             nodes: options.nodes,
         };
         Ok(Started {
-            consensus: Self { raft, live, raft_id, tasks, _lock: lock },
+            consensus: Self { raft, live, raft_id, blobs, tasks, _lock: lock },
             replica: Replica::new(Arc::new(core)),
             routes: Routes::new(server),
         })
@@ -199,6 +189,12 @@ impl Consensus {
     /// Lets the log file delete what nobody pins; call it once images and fan-out have pinned what they need.
     pub fn release_log(&self) {
         self.live.log.start_deleting();
+    }
+
+    /// Gives and takes images by `blobs` from now on: peers that are far behind need them. Call it before the routes
+    /// are served; a second call changes nothing.
+    pub fn exchange_blobs(&self, blobs: Blobs) {
+        let _ = self.blobs.set(blobs);
     }
 
     /// Stops in order: a leader hands over first; then everything is written down, so that the next start is quick.
