@@ -12,9 +12,13 @@ use bytes::Bytes;
 use seawall_host::net::{self, Address, Server};
 use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
 use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
+use seawall_node::store::image::{Folder, ImageOptions, ImageStore};
+use seawall_node::store::image_blobs::ImageBlobs;
 use seawall_node::store::sled_kv::SledKv;
+use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
-use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::position::{Lineage, PageNumber, PageSize, Txid};
+use seawall_proto::segment::{SegmentEncoder, SegmentHeader, SegmentKind};
 use seawall_proto::v1;
 use seawall_proto::v1::command::Command;
 use tokio::runtime::Runtime;
@@ -41,6 +45,8 @@ struct Running {
     runtime: Runtime,
     consensus: Consensus,
     replica: Replica,
+    images: ImageStore,
+    folder: Folder,
     server: Server,
 }
 
@@ -54,7 +60,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let address = self.options.nodes.iter().find(|node| node.id == self.options.id).unwrap().address.clone();
         let options = self.options.clone();
-        let (consensus, replica, server) = runtime.block_on(async move {
+        let running = runtime.block_on(async move {
             let start = Instant::now();
             let started = loop {
                 match Consensus::start(options.clone(), SledKv::opener()).await {
@@ -65,29 +71,34 @@ impl Node {
                     started => break started.unwrap(),
                 }
             };
+            let images = ImageStore::open(options.data_dir.join("images"), ImageOptions::default()).await.unwrap();
+            started.consensus.exchange_blobs(ImageBlobs::open(&options.data_dir, images.clone()).await.unwrap());
+            let mut folder = Folder::start(started.replica.clone(), images.clone());
+            folder.wait_pinned().await;
+            started.consensus.release_log();
             let server = loop {
                 match net::serve(Address::Tcp(address.clone()), started.routes.clone()).await {
                     Err(_) if start.elapsed() < LIMIT => tokio::time::sleep(Duration::from_millis(20)).await,
                     served => break served.unwrap(),
                 }
             };
-            started.consensus.release_log();
-            (started.consensus, started.replica, server)
+            (started.consensus, started.replica, images, folder, server)
         });
-        self.running = Some(Running { runtime, consensus, replica, server });
+        let (consensus, replica, images, folder, server) = running;
+        self.running = Some(Running { runtime, consensus, replica, images, folder, server });
     }
 
     /// As if its machine lost power, but for what the operating system holds.
     fn kill(&mut self) {
-        let Running { runtime, consensus, replica, server } = self.running.take().unwrap();
+        let Running { runtime, consensus, replica, images, folder, server } = self.running.take().unwrap();
         runtime.shutdown_background();
-        drop((consensus, replica, server));
+        drop((consensus, replica, images, folder, server));
     }
 
     fn stop(&mut self) {
-        let Running { runtime, consensus, replica, server } = self.running.take().unwrap();
+        let Running { runtime, consensus, replica, images, folder, server } = self.running.take().unwrap();
         runtime.block_on(consensus.shutdown());
-        drop((replica, server));
+        drop((replica, images, folder, server));
         runtime.shutdown_timeout(Duration::from_secs(5));
     }
 
@@ -116,12 +127,37 @@ struct Cluster {
     acknowledged: BTreeMap<u64, u64>,
 }
 
-fn checksum(txid: u64) -> u64 {
-    if txid == 0 { 0 } else { txid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+/// The one page of the database as of `txid`: bytes that do not compress.
+fn page(txid: u64) -> Vec<u8> {
+    let mut state = txid;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..4096).map(|_| next()).collect()
 }
 
-fn payload(txid: u64, len: usize) -> Bytes {
-    Bytes::from(vec![txid as u8; len])
+fn checksum(txid: u64) -> u64 {
+    if txid == 0 { 0 } else { Checksum::of_page(PageNumber(1), &page(txid)).0 }
+}
+
+fn commit_time(txid: u64) -> i64 {
+    1000 + txid as i64
+}
+
+fn payload(txid: u64) -> Bytes {
+    let mut encoder = SegmentEncoder::new(SegmentHeader {
+        page_size: PageSize::new(4096).unwrap(),
+        lineage: Lineage(1),
+        first: Txid(txid),
+        last: Txid(txid),
+        checksum_before: Checksum(checksum(txid - 1)),
+        kind: SegmentKind::Log,
+    });
+    encoder.page(PageNumber(1), &page(txid)).unwrap();
+    encoder.commit(1, commit_time(txid), Checksum(checksum(txid))).unwrap();
+    let (parts, _) = encoder.finish().unwrap();
+    parts.concat().into()
 }
 
 impl Cluster {
@@ -176,14 +212,14 @@ impl Cluster {
         (self.epoch, self.txid) = granted;
     }
 
-    fn append_command(&self, txid: u64, len: usize) -> Command {
+    fn append_command(&self, txid: u64) -> Command {
         let part = v1::SegmentPart {
             first: txid,
             last: txid,
             checksum_before: checksum(txid - 1),
             checksum_after: checksum(txid),
             page_count: 1,
-            commit_time_ms: 1000 + txid as i64,
+            commit_time_ms: commit_time(txid),
             page_size: 4096,
             is_last: true,
             ..v1::SegmentPart::default()
@@ -193,18 +229,18 @@ impl Cluster {
             lineage: 1,
             epoch: self.epoch,
             part: Some(part),
-            payload_len: len as u32,
+            payload_len: payload(txid).len() as u32,
             stream: 1,
         })
     }
 
     /// Appends one transaction, whoever leads, as often as it takes.
-    fn append(&mut self, len: usize) {
+    fn append(&mut self) {
         let txid = self.txid + 1;
         wait_for("an acknowledgement", || {
             let leader = self.leader();
-            let command = self.append_command(txid, len);
-            match self.propose(leader, command, payload(txid, len), Duration::from_secs(5)) {
+            let command = self.append_command(txid);
+            match self.propose(leader, command, payload(txid), Duration::from_secs(5)) {
                 Ok(Applied::Appended { head }) => (head.txid >= txid).then_some(()),
                 // An earlier attempt, whose outcome was unknown, got through.
                 Ok(Applied::Refused { head, .. }) if head.txid >= txid => Some(()),
@@ -226,6 +262,10 @@ impl Cluster {
                 txid = record.last.0;
                 assert_eq!(record.checksum_after.0, checksum(txid));
             }
+            let images = &node.running.as_ref().unwrap().images;
+            let image = wait_for("an image", || images.get(&name(), Lineage(1)));
+            let folded = node.block_on(image.wait_folded(Txid(self.txid), LIMIT)).unwrap();
+            assert_eq!(folded.position.checksum.0, checksum(folded.position.txid.0), "node {}", node.options.id);
             assert!(txid >= self.txid, "node {} lost what was acknowledged: {txid} of {}", node.options.id, self.txid);
         }
     }
@@ -250,13 +290,13 @@ fn three_empty_nodes_form_a_cluster_and_hold_what_is_acknowledged() {
     let mut cluster = Cluster::start(|_| {});
     cluster.claim();
     for _ in 0..50 {
-        cluster.append(1000);
+        cluster.append();
     }
     cluster.assert_everyone_has_all_of_it();
     for node in cluster.running() {
         for record in node.segments() {
             let parts = node.block_on(node.replica().segment_bytes(&record)).unwrap().unwrap();
-            assert_eq!(parts, [payload(record.first.0, 1000)]);
+            assert_eq!(parts, [payload(record.first.0)]);
         }
         let index = node.block_on(node.replica().read_index(Duration::from_secs(5))).unwrap();
         assert!(node.block_on(node.replica().wait_applied(index, Duration::from_secs(5))));
@@ -271,12 +311,12 @@ fn nothing_acknowledged_is_lost_when_the_leader_dies_again_and_again() {
     cluster.claim();
     for _ in 0..3 {
         for _ in 0..20 {
-            cluster.append(500);
+            cluster.append();
         }
         let leader = cluster.leader();
         cluster.nodes[leader].kill();
         for _ in 0..20 {
-            cluster.append(500);
+            cluster.append();
         }
         cluster.nodes[leader].start();
         cluster.assert_everyone_has_all_of_it();
@@ -291,8 +331,8 @@ fn proposals_of_one_task_stay_in_order() {
     let leader = cluster.leader();
     let node = &cluster.nodes[leader];
     let answers = (1..=300).map(|txid| {
-        let command = v1::Command { command: Some(cluster.append_command(txid, 100)) };
-        node.replica().propose(command, payload(txid, 100))
+        let command = v1::Command { command: Some(cluster.append_command(txid)) };
+        node.replica().propose(command, payload(txid))
     });
     let answers = node.block_on(futures::future::join_all(answers.collect::<Vec<_>>()));
     for (txid, answer) in (1..).zip(answers) {
@@ -304,20 +344,20 @@ fn proposals_of_one_task_stay_in_order() {
 fn with_two_nodes_down_nothing_is_acknowledged_and_all_arrives_once_they_are_back() {
     let mut cluster = Cluster::start(|_| {});
     cluster.claim();
-    cluster.append(100);
+    cluster.append();
     let leader = cluster.leader();
     let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
     for &at in &others {
         cluster.nodes[at].kill();
     }
-    let answer = cluster.propose(leader, cluster.append_command(2, 100), payload(2, 100), Duration::from_secs(3));
+    let answer = cluster.propose(leader, cluster.append_command(2), payload(2), Duration::from_secs(3));
     assert!(matches!(answer, Err(_)), "{answer:?}");
     assert_eq!(cluster.nodes[leader].head(), 1);
     for &at in &others {
         cluster.nodes[at].start();
     }
     for _ in 0..5 {
-        cluster.append(100);
+        cluster.append();
     }
     cluster.assert_everyone_has_all_of_it();
 }
@@ -326,7 +366,7 @@ fn with_two_nodes_down_nothing_is_acknowledged_and_all_arrives_once_they_are_bac
 fn a_wiped_node_is_refused_as_its_old_self() {
     let mut cluster = Cluster::start(|_| {});
     cluster.claim();
-    cluster.append(100);
+    cluster.append();
     let wiped = (cluster.leader() + 1) % 3;
     cluster.nodes[wiped].kill();
     std::fs::remove_dir_all(&cluster.nodes[wiped].options.data_dir).unwrap();
@@ -337,14 +377,14 @@ fn a_wiped_node_is_refused_as_its_old_self() {
         problem.contains(&format!("replace node {id}")).then_some(())
     });
     for _ in 0..5 {
-        cluster.append(100);
+        cluster.append();
     }
     assert_eq!(cluster.nodes[wiped].head(), 0);
     // Without its vote, one node more down is one too many.
     let other = (0..3).find(|at| *at != wiped && *at != cluster.leader()).unwrap();
     cluster.nodes[other].kill();
     let at = (0..3).find(|at| *at != wiped && *at != other).unwrap();
-    let answer = cluster.propose(at, cluster.append_command(7, 100), payload(7, 100), Duration::from_secs(3));
+    let answer = cluster.propose(at, cluster.append_command(7), payload(7), Duration::from_secs(3));
     assert!(answer.is_err(), "{answer:?}");
 }
 
@@ -355,12 +395,12 @@ fn a_node_far_behind_catches_up_by_a_snapshot() {
         options.keep_entries = 0;
     });
     cluster.claim();
-    cluster.append(100);
+    cluster.append();
     cluster.assert_everyone_has_all_of_it();
     let behind = (cluster.leader() + 1) % 3;
     cluster.nodes[behind].kill();
     for _ in 0..100 {
-        cluster.append(4096);
+        cluster.append();
     }
     wait_for("the others to shorten their logs", || {
         let snapshot = |node: &Node| node.options.data_dir.join("snapshot").exists();
@@ -369,7 +409,7 @@ fn a_node_far_behind_catches_up_by_a_snapshot() {
     // Until the log really lacks what it needs, it would come by the log.
     std::thread::sleep(Duration::from_secs(2));
     for _ in 0..30 {
-        cluster.append(4096);
+        cluster.append();
     }
     cluster.nodes[behind].start();
     cluster.assert_everyone_has_all_of_it();
@@ -377,7 +417,7 @@ fn a_node_far_behind_catches_up_by_a_snapshot() {
     let record = node.replica().segments(&name(), Lineage(1), Txid(1), 1).remove(0);
     let bytes = node.block_on(node.replica().segment_bytes(&record)).unwrap();
     assert_eq!(bytes, None, "the entry came by the log, not by a snapshot");
-    cluster.append(100);
+    cluster.append();
     cluster.assert_everyone_has_all_of_it();
 }
 
@@ -387,7 +427,7 @@ fn the_position_log_survives_orderly_stops_crashes_and_damage() {
     cluster.claim();
     for round in 0..3 {
         for _ in 0..20 {
-            cluster.append(1000);
+            cluster.append();
         }
         let at = (cluster.leader() + 1) % 3;
         match round {
@@ -398,7 +438,7 @@ fn the_position_log_survives_orderly_stops_crashes_and_damage() {
                 std::fs::write(positions(&cluster.nodes[at].options).join("conf"), b"no sled configuration").unwrap();
             }
         }
-        cluster.append(1000);
+        cluster.append();
         cluster.nodes[at].start();
         cluster.assert_everyone_has_all_of_it();
     }
@@ -408,14 +448,14 @@ fn the_position_log_survives_orderly_stops_crashes_and_damage() {
 fn a_leader_that_stops_in_order_hands_over() {
     let mut cluster = Cluster::start(|_| {});
     cluster.claim();
-    cluster.append(100);
+    cluster.append();
     let leader = cluster.leader();
     let term = cluster.nodes[leader].replica().leadership().term;
     cluster.nodes[leader].stop();
     let heir = cluster.leader();
     assert_ne!(heir, leader);
     assert_eq!(cluster.nodes[heir].replica().leadership().term, term + 1);
-    cluster.append(100);
+    cluster.append();
     cluster.nodes[leader].start();
     cluster.assert_everyone_has_all_of_it();
 }
@@ -425,7 +465,7 @@ fn a_removed_log_is_no_empty_directory() {
     let mut cluster = Cluster::start(|options| options.snapshot_bytes = 1 << 10);
     cluster.claim();
     for _ in 0..10 {
-        cluster.append(1000);
+        cluster.append();
     }
     let at = (cluster.leader() + 1) % 3;
     let options = cluster.nodes[at].options.clone();

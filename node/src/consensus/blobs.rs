@@ -87,6 +87,19 @@ impl Payloads {
         }
     }
 
+    /// Removes what came with a snapshot and belongs to entries below `index`.
+    pub(super) async fn remove_below(&self, index: u64) -> io::Result<()> {
+        if !disk::exists(&self.directory).await? {
+            return Ok(());
+        }
+        for entry in disk::list(&self.directory).await? {
+            if entry.name.parse::<u64>().is_ok_and(|number| number < index) {
+                disk::remove_file(&self.directory.join(entry.name)).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn path(&self, index: u64) -> PathBuf {
         self.directory.join(index.to_string())
     }

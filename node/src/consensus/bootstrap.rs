@@ -38,9 +38,7 @@ pub(super) async fn run(
         match decide(&identity, &nodes, &answers) {
             Decision::Wait(problem) => live.set_problem(Some(problem)),
             Decision::Begin(members) => {
-                if let Err(problem) = begin(&raft, &identity, &live, &network, members).await {
-                    live.set_problem(Some(problem));
-                }
+                live.set_problem(begin(&raft, &identity, &live, &network, members).await.err());
             }
         }
         time::sleep(random::jitter(ASK_EVERY)).await;

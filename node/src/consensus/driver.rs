@@ -8,6 +8,7 @@ use openraft::errors::Fatal;
 use seawall_host::{process, time};
 
 use super::Raft;
+use super::blobs::Payloads;
 use super::live_state::{LiveState, Standing};
 
 /// How far behind the map of the position log may be.
@@ -49,7 +50,7 @@ pub(super) async fn write_positions(live: Arc<LiveState>) {
 }
 
 /// Writes the state down when enough log has gathered, and lets the log before it go.
-pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, snapshot_bytes: u64, keep: u64) {
+pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payloads, snapshot_bytes: u64, keep: u64) {
     let metrics = raft.metrics();
     loop {
         time::sleep(LOOK_EVERY.min(Duration::from_millis(snapshot_bytes.max(100)))).await;
@@ -59,6 +60,11 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, snapshot_bytes
         };
         let target = snapshot.saturating_sub(keep);
         let asked = if target > purged {
+            if let Some(lowest) = live.log.pins().first().filter(|_| live.lock().released)
+                && let Err(error) = payloads.remove_below(lowest.from_index).await
+            {
+                tracing::warn!(%error, "payloads that came with a snapshot stay for now");
+            }
             raft.trigger().purge_log(target).await
         } else if live.lock().bytes_since_snapshot >= snapshot_bytes {
             raft.trigger().snapshot().await

@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub(super) problem: Option<String>,
     /// Bytes of the log that were applied since the last snapshot.
     pub(super) bytes_since_snapshot: u64,
+    /// Whether everyone who needs old entries has pinned them.
+    pub(super) released: bool,
     /// Grows with each change.
     counter: u64,
     /// Keep the parts of segments that are not complete yet.
@@ -58,6 +60,7 @@ impl LiveState {
             standing: Standing { term: 0, leader: None, role: ServerState::Learner },
             problem: None,
             bytes_since_snapshot: 0,
+            released: false,
             counter: 1,
             open: BTreeMap::new(),
         };

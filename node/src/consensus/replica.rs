@@ -186,7 +186,8 @@ impl ReplicaCore {
             applied: inner.last_applied.map_or(0, |id| id.index),
             leader: leader(&inner).map(|(_, member)| member.configured_id),
             members,
-            problem: inner.problem.clone(),
+            // What was in the way before this node became a member no longer is.
+            problem: inner.problem.clone().filter(|_| inner.membership.get_node(&own).is_none()),
         }
     }
 

@@ -152,7 +152,7 @@ impl Consensus {
         let tasks = vec![
             task::spawn_owned(driver::watch_standing(raft.clone(), live.clone())),
             task::spawn_owned(driver::write_positions(live.clone())),
-            task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), snapshot_bytes, keep)),
+            task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), payloads.clone(), snapshot_bytes, keep)),
             task::spawn_owned(beginning),
         ];
         let blobs = Arc::new(OnceLock::new());
@@ -188,6 +188,7 @@ impl Consensus {
 
     /// Lets the log file delete what nobody pins; call it once images and fan-out have pinned what they need.
     pub fn release_log(&self) {
+        self.live.lock().released = true;
         self.live.log.start_deleting();
     }
 
