@@ -125,7 +125,7 @@ impl Consensus {
         disk::create_directories(&data_dir).await?;
         let lock = lock(&data_dir).await?;
         let file = Arc::new(SnapshotFile::new(&data_dir));
-        let log = LogFile::open(&data_dir.join("log"), options.log.clone()).await?;
+        let log = LogFile::open(&data_dir.join("log"), options.log).await?;
         let stored = log.state();
         if stored.was_created && file.load().await?.is_some() {
             return Err(StartError::LogMissing(data_dir));

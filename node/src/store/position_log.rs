@@ -134,7 +134,7 @@ impl PositionLog {
                     tail.by_index.range(..=index).take(BATCH).map(|(index, key)| (*index, key.clone())).collect();
                 let last = due.last().map(|(index, _)| *index);
                 let put = |key: Bytes| {
-                    let value = tail.records.get(&key).map(|record| encode(record));
+                    let value = tail.records.get(&key).map(encode);
                     (key, value)
                 };
                 (due.into_iter().map(|(_, key)| put(key)).collect::<Vec<_>>(), last)
