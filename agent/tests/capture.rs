@@ -313,7 +313,7 @@ fn keeps_the_wal_of_a_busy_application_short() {
                 app.execute("UPDATE t SET n = n + 1 WHERE id = ?1 * 7919 % 1000", [n]).unwrap();
                 n += 1;
                 // Never idle, yet not faster than an unoptimised build can follow.
-                if n % 8 == 0 {
+                if n.is_multiple_of(8) {
                     std::thread::sleep(Duration::from_micros(100));
                 }
             }

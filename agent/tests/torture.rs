@@ -64,7 +64,7 @@ fn torture(kind: &str, seconds: u64, writers: usize) -> Follower {
     while start.elapsed() < Duration::from_secs(seconds) {
         follower.cycle();
         cycles += 1;
-        if cycles % 3 == 0 {
+        if cycles.is_multiple_of(3) {
             follower.compare();
         }
         if start.elapsed() > next_kill {

@@ -31,10 +31,13 @@ const PARTS_AHEAD: usize = 16;
 pub(crate) enum ClusterError {
     /// No node leads, or none that leads could be reached.
     #[error("no leader answers; tried {0}")]
-    NoLeader(String),
+    Leaderless(String),
     /// No node has the page hashes.
     #[error("no node gives the page hashes of the head: {0}")]
-    NoHashes(String),
+    HashesMissing(String),
+    /// Every node has found its copy to be wrong.
+    #[error("every node has found its copy to be wrong: {0}")]
+    CopiesLost(String),
 }
 
 /// A stream of parts to the leader, and its answers.
@@ -107,7 +110,7 @@ impl Cluster {
             tried.insert(address, said);
         }
         let tried: Vec<String> = tried.iter().map(|(address, said)| format!("{address} ({said})")).collect();
-        Err(ClusterError::NoLeader(tried.join(", ")))
+        Err(ClusterError::Leaderless(tried.join(", ")))
     }
 
     /// Claims a database.
@@ -172,7 +175,7 @@ impl Cluster {
     /// Opens a stream to the node that last answered as the leader.
     pub(super) async fn append(&mut self, open: v1::AppendOpen) -> Result<Link, ClusterError> {
         let Some(address) = self.leader.clone() else {
-            return Err(ClusterError::NoLeader("none yet".to_owned()));
+            return Err(ClusterError::Leaderless("none yet".to_owned()));
         };
         let mut client = self.client(&address);
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
@@ -186,7 +189,7 @@ impl Cluster {
             Err(time::Elapsed) => "does not answer".to_owned(),
         };
         self.leader = None;
-        Err(ClusterError::NoLeader(format!("{address} ({failed})")))
+        Err(ClusterError::Leaderless(format!("{address} ({failed})")))
     }
 
     /// The page hashes of `head`, from whichever node has them; they prove themselves.
@@ -196,7 +199,9 @@ impl Cluster {
         head: &v1::Head,
     ) -> Result<PageVector, ClusterError> {
         let mut errors = Vec::new();
-        let page_size = PageSize::new(head.page_size).map_err(|error| ClusterError::NoHashes(error.to_string()))?;
+        let mut every_copy_lost = true;
+        let page_size =
+            PageSize::new(head.page_size).map_err(|error| ClusterError::HashesMissing(error.to_string()))?;
         let mut order: Vec<Address> = self.leader.iter().cloned().collect();
         order.extend(self.addresses.iter().filter(|address| Some(*address) != self.leader.as_ref()).cloned());
         for address in order {
@@ -208,10 +213,14 @@ impl Cluster {
                     }
                     errors.push(format!("{address} gave hashes that don't sum up to the head's checksum"));
                 }
-                Err(error) => errors.push(format!("{address}: {error}")),
+                Err(status) => {
+                    every_copy_lost &= status.code() == tonic::Code::DataLoss;
+                    errors.push(format!("{address}: {}", status.message()));
+                }
             }
         }
-        Err(ClusterError::NoHashes(errors.join("; ")))
+        let errors = errors.join("; ");
+        Err(if every_copy_lost { ClusterError::CopiesLost(errors) } else { ClusterError::HashesMissing(errors) })
     }
 
     async fn page_hashes_from(
@@ -219,17 +228,17 @@ impl Cluster {
         address: &Address,
         database: &DatabaseName,
         head: &v1::Head,
-    ) -> Result<Vec<u64>, String> {
+    ) -> Result<Vec<u64>, tonic::Status> {
         let mut client = self.client(address);
         let request = v1::PageHashesRequest { database: database.to_string(), lineage: head.lineage, txid: head.txid };
-        let late = |_: time::Elapsed| "does not answer".to_owned();
-        let refused = |status: tonic::Status| status.message().to_owned();
+        let late = |_: time::Elapsed| tonic::Status::deadline_exceeded("does not answer");
         let response = time::timeout(HASHES_TIMEOUT, client.page_hashes(request)).await.map_err(late)?;
-        let mut chunks = response.map_err(refused)?.into_inner();
+        let mut chunks = response?.into_inner();
         let mut hashes = Vec::new();
-        while let Some(chunk) = time::timeout(HASHES_TIMEOUT, chunks.message()).await.map_err(late)?.map_err(refused)? {
+        while let Some(chunk) = time::timeout(HASHES_TIMEOUT, chunks.message()).await.map_err(late)?? {
             if hashes.len() + chunk.hashes.len() > head.page_count as usize {
-                return Err(format!("more hashes than the head's {} pages", head.page_count));
+                let message = format!("more hashes than the head's {} pages", head.page_count);
+                return Err(tonic::Status::internal(message));
             }
             hashes.extend(chunk.hashes);
         }

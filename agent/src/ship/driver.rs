@@ -13,11 +13,11 @@ use seawall_proto::v1::claim_response::{Granted, Outcome};
 use seawall_proto::v1::{ClaimRequest, Head};
 
 use super::cluster::{Cluster, ClusterError};
-use super::session::{End, Session, Waiting};
+use super::session::{End, QUARANTINED, Session, Waiting};
 use super::shared::Shared;
-use super::source::Source;
+use super::source::{Source, StartFailed};
 use crate::SyncError;
-use crate::capture::{Capture, CaptureError, OpenError, Surprise};
+use crate::capture::{Capture, CaptureError, OpenError, PageVector, Surprise};
 use crate::sqlite::SqliteError;
 use crate::status::DatabaseState;
 
@@ -136,13 +136,19 @@ impl Driver {
         // What can't be read need not be claimed.
         let mut capture = self.open().await?;
         let granted = self.claim().await;
-        let head = granted.head.clone().unwrap_or_default();
+        let mut head = granted.head.clone().unwrap_or_default();
+        if reason.is_some() {
+            // Going on from the WAL would only lead to the same end again.
+            head.wal = None;
+        }
         if head.lineage == 0 {
             return Err(End::Unusable("the cluster granted the claim without a lineage".to_owned()));
         }
         let page_size = PageSize::new(head.page_size).ok().filter(|size| *size == capture.page_size());
-        let base = match page_size.filter(|_| head.txid > 0) {
-            Some(_) => Some(self.page_hashes(&head).await),
+        // Copies that were found to be wrong are no base: everything is shipped.
+        let comparable = head.txid > 0 && reason != Some(QUARANTINED);
+        let base = match page_size.filter(|_| comparable) {
+            Some(_) => self.page_hashes(&head).await,
             None => None,
         };
         let busy_since = time::Instant::now();
@@ -160,11 +166,11 @@ impl Driver {
                     }
                     return Ok((source, granted, head));
                 }
-                Err((_, Some(again))) if busy_since.elapsed() < BUSY_LIMIT => {
+                Err(StartFailed { again: Some(again), .. }) if busy_since.elapsed() < BUSY_LIMIT => {
                     capture = *again;
                     time::sleep(random::jitter(BUSY_PAUSE)).await;
                 }
-                Err((error, _)) => return Err(end_of(error)),
+                Err(StartFailed { error, .. }) => return Err(end_of(error)),
             }
         }
     }
@@ -211,12 +217,13 @@ impl Driver {
         }
     }
 
-    /// The page hashes of the head, however long that takes.
-    async fn page_hashes(&mut self, head: &Head) -> crate::capture::PageVector {
+    /// The page hashes of the head, however long that takes; `None` if no node has a copy to compare with.
+    async fn page_hashes(&mut self, head: &Head) -> Option<PageVector> {
         loop {
             match self.cluster.page_hashes(&self.config.name, head).await {
-                Ok(vector) => return vector,
-                Err(error @ (ClusterError::NoHashes(_) | ClusterError::NoLeader(_))) => {
+                Ok(vector) => return Some(vector),
+                Err(ClusterError::CopiesLost(_)) => return None,
+                Err(error) => {
                     self.set(DatabaseState::Claiming, Some(error.to_string()));
                     time::sleep(random::jitter(CLAIM_PAUSE)).await;
                 }

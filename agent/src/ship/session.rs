@@ -1,9 +1,9 @@
 //! Shipping under one claim: capture, send, be acknowledged, follow the leader.
 
-#![allow(clippy::disallowed_macros, reason = "each `select!` here is biased")]
-
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use seawall_host::time::Instant;
 use seawall_host::watch::ChangeSignal;
 use seawall_host::{random, task, time};
@@ -45,6 +45,9 @@ const NO_SPACE_PAUSE: Duration = Duration::from_secs(2);
 const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Between two steps of that: about 20 MB a second.
 const SCRUB_PAUSE: Duration = Duration::from_millis(50);
+
+/// The reason for claiming anew when the nodes' copies were found to be wrong.
+pub(super) const QUARANTINED: &str = "quarantined";
 
 /// How shipping under one claim ended.
 #[derive(Debug)]
@@ -271,12 +274,23 @@ impl<'a> Session<'a> {
     async fn pause(&mut self, delay: Duration, watching: bool) -> Result<(), End> {
         let Some(link) = &mut self.link else { return Ok(()) };
         let full = self.outbox.bytes() >= IN_FLIGHT_BYTES;
-        let event = tokio::select! {
-            biased;
-            answer = link.answers.message() => Event::Answer(answer),
-            () = self.shared.requested.notified(), if watching && !full => Event::Requested,
-            () = self.changes.changed(), if watching && !full => Event::Changed,
-            () = time::sleep(delay) => Event::Tick,
+        let event = {
+            let answer = pin!(link.answers.message());
+            let (shared, changes) = (self.shared, self.changes);
+            let noticed = pin!(async move {
+                if !watching || full {
+                    return std::future::pending().await;
+                }
+                match select(pin!(shared.requested.notified()), pin!(changes.changed())).await {
+                    Either::Left(_) => Event::Requested,
+                    Either::Right(_) => Event::Changed,
+                }
+            });
+            match select(answer, select(noticed, pin!(time::sleep(delay)))).await {
+                Either::Left((answer, _)) => Event::Answer(answer),
+                Either::Right((Either::Left((event, _)), _)) => event,
+                Either::Right((Either::Right(_), _)) => Event::Tick,
+            }
         };
         match event {
             Event::Answer(answer) => self.answer(answer).await,
@@ -332,7 +346,7 @@ impl<'a> Session<'a> {
         match refused.reason() {
             Reason::Fenced => Err(End::Fenced(error)),
             Reason::Invalid => reclaim("invalid"),
-            Reason::Quarantined => reclaim("quarantined"),
+            Reason::Quarantined => reclaim(QUARANTINED),
             Reason::NotAdjacent if self.fruitless >= FRUITLESS_LIMIT => reclaim("not-adjacent"),
             Reason::NotAdjacent => {
                 // Perhaps what was on its way by the stream before has been committed since the head was read.
@@ -435,22 +449,29 @@ impl<'a> Session<'a> {
 
     /// Hands a part to the network. Without a stream it waits in the outbox for the next one.
     async fn send(&mut self, part: SegmentPart) -> Result<(), End> {
-        let mut message = Some(AppendRequest { message: Some(v1::append_request::Message::Part(part)) });
+        let message = AppendRequest { message: Some(v1::append_request::Message::Part(part)) };
         let stalled = Instant::now();
         while let Some(link) = &mut self.link {
-            let event = tokio::select! {
-                biased;
-                answer = link.answers.message() => Event::Answer(answer),
-                permit = link.parts.reserve() => {
-                    if let (Ok(permit), Some(message)) = (permit, message.take()) {
+            let event = {
+                let answer = pin!(link.answers.message());
+                let permit = pin!(time::timeout(SLOW_POLL, link.parts.reserve()));
+                match select(answer, permit).await {
+                    Either::Left((answer, _)) => Some(Event::Answer(answer)),
+                    Either::Right((Ok(Ok(permit)), _)) => {
                         permit.send(message);
                         return Ok(());
                     }
-                    // The stream has ended; the answers say why.
+                    Either::Right((Ok(Err(_)), _)) => None,
+                    Either::Right((Err(time::Elapsed), _)) => Some(Event::Tick),
+                }
+            };
+            let event = match event {
+                Some(event) => event,
+                // The stream has ended; the answers say why.
+                None => {
                     let last = time::timeout(ANSWER_LIMIT, link.answers.message()).await;
                     Event::Answer(last.unwrap_or(Ok(None)))
                 }
-                () = time::sleep(SLOW_POLL) => Event::Tick,
             };
             match event {
                 Event::Answer(answer) => self.answer(answer).await?,

@@ -99,6 +99,14 @@ pub(super) struct Source {
     writer: Writer,
 }
 
+/// A guard that was not taken.
+#[derive(Debug)]
+pub(super) struct StartFailed {
+    pub(super) error: CaptureError,
+    /// To try again with, if a lock was missing.
+    pub(super) again: Option<Box<Capture>>,
+}
+
 /// Bytes read in one step.
 const STEP_BYTES: usize = 1 << 20;
 
@@ -108,28 +116,31 @@ impl Source {
     /// Answers why a comparison is needed, if it is.
     ///
     /// # Errors
-    /// [`CaptureError`], with the capture if the step can be repeated.
+    /// [`StartFailed`].
     pub(super) fn start(
         mut capture: Capture,
         head: &Head,
         base: Option<PageVector>,
         hold: bool,
-    ) -> Result<(Self, Option<&'static str>), (CaptureError, Option<Box<Capture>>)> {
+    ) -> Result<(Self, Option<&'static str>), StartFailed> {
         if let Err(error) = capture.attach() {
             let again = matches!(error, CaptureError::Busy).then(|| Box::new(capture));
-            return Err((error, again));
+            return Err(StartFailed { error, again });
         }
         if head.txid > 0 {
             capture.floor_commit_time(UnixMillis(head.commit_time_ms));
         }
         let compare_because = match (&head.wal, &base) {
-            (Some(wal), Some(base)) => match capture.resume(wal, base).map_err(|error| (error, None))? {
-                Resumption::Continued => None,
-                Resumption::OtherWal => Some("wal-restarted"),
-                Resumption::LostTail => Some("source-lost-its-tail"),
-            },
+            (Some(wal), Some(base)) => {
+                match capture.resume(wal, base).map_err(|error| StartFailed { error, again: None })? {
+                    Resumption::Continued => None,
+                    Resumption::OtherWal => Some("wal-restarted"),
+                    Resumption::LostTail => Some("source-lost-its-tail"),
+                }
+            }
             (None, Some(_)) => Some("no-wal-position"),
-            (_, None) if head.txid > 0 => Some("page-size-changed"),
+            (_, None) if head.txid > 0 && head.page_size != capture.page_size().bytes() => Some("page-size-changed"),
+            (_, None) if head.txid > 0 => Some("no-copy"),
             (_, None) => Some("first-time"),
         };
         let base = base.map_or(Base::Nothing, Base::State);

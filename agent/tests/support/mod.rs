@@ -1,6 +1,8 @@
 //! A model of what is shipped, and applications to be captured.
 
-#![allow(dead_code, clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used)]
+
+pub mod fake;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -88,7 +90,7 @@ impl Sink for Model {
         assert!(time >= self.last_time, "commit times went back");
         self.last_time = time;
         self.checksum = checksum_after;
-        if self.commits % 16 == 0 || self.expected == 0 {
+        if self.commits.is_multiple_of(16) || self.expected == 0 {
             assert_eq!(self.vector().checksum(), checksum_after, "the checksum is not that of the pages");
         }
         Ok(())
