@@ -72,7 +72,6 @@ struct Tenure {
 
 impl IngestService {
     /// The service, ready to be added to a server's routes.
-    #[expect(clippy::new_ret_no_self, reason = "what is served is tonic's wrapper")]
     pub fn new(
         replica: Replica,
         images: ImageStore,

@@ -41,7 +41,7 @@ pub(super) type Answers = mpsc::Receiver<Result<v1::AppendResponse, Status>>;
 /// What is answered in the order of the parts.
 enum Pending {
     Proposed { outcome: BoxFuture<'static, Result<Applied, ProposeError>>, since: Instant, _admitted: Admitted },
-    Refused(answer::Refused),
+    Refused(Refusal),
 }
 
 enum Event {
@@ -102,24 +102,38 @@ async fn run(
     }
 }
 
-fn refusal(reason: answer::Reason, message: impl ToString) -> answer::Refused {
-    answer::Refused { reason: reason.into(), message: message.to_string(), head: None, leader_address: String::new() }
+/// Why a stream ends.
+struct Refusal(Box<answer::Refused>);
+
+impl Refusal {
+    fn with_head(mut self, head: Option<v1::Head>) -> Self {
+        self.0.head = head;
+        self
+    }
+
+    fn with_leader(mut self, address: Option<String>) -> Self {
+        self.0.leader_address = address.unwrap_or_default();
+        self
+    }
 }
 
-fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream, answer::Refused> {
+fn refusal(reason: answer::Reason, message: impl ToString) -> Refusal {
+    let message = message.to_string();
+    Refusal(Box::new(answer::Refused { reason: reason.into(), message, head: None, leader_address: String::new() }))
+}
+
+fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream, Refusal> {
     use answer::Reason::{Fenced, Invalid, NotAdjacent, NotLeader};
     let database: DatabaseName = open.database.parse().map_err(|error| refusal(Invalid, error))?;
     let leadership = shared.replica.leadership();
     if !leadership.is_leader {
-        let leader_address = leadership.leader_address.unwrap_or_default();
-        return Err(answer::Refused { leader_address, ..refusal(NotLeader, "another node leads") });
+        return Err(refusal(NotLeader, "another node leads").with_leader(leadership.leader_address));
     }
     let Some(view) = shared.replica.database(&database) else {
         return Err(refusal(Invalid, format!("there is no database `{database}`: claim it first")));
     };
     let (lineage, epoch) = (Lineage(open.lineage), Epoch(open.epoch));
-    let refused =
-        |reason, message: String| answer::Refused { head: Some(view.head.clone()), ..refusal(reason, message) };
+    let refused = |reason, message: String| refusal(reason, message).with_head(Some(view.head.clone()));
     if epoch > view.epoch {
         return Err(refused(Invalid, format!("epoch {epoch} was never granted; the newest is {}", view.epoch)));
     }
@@ -142,7 +156,7 @@ impl AppendStream {
         mut self,
         inbound: &mut Streaming<v1::AppendRequest>,
         queue: &mpsc::Sender<Pending>,
-    ) -> Result<(), answer::Refused> {
+    ) -> Result<(), Refusal> {
         loop {
             self.check()?;
             let part = match self.next(inbound, queue).await {
@@ -177,11 +191,11 @@ impl AppendStream {
     }
 
     /// Whether the stream may go on.
-    fn check(&self) -> Result<(), answer::Refused> {
+    fn check(&self) -> Result<(), Refusal> {
         let leadership = self.shared.replica.leadership();
         if !leadership.is_leader || leadership.term != self.term {
-            let leader_address = leadership.leader_address.unwrap_or_default();
-            return Err(answer::Refused { leader_address, ..refusal(answer::Reason::NotLeader, "another term began") });
+            let refused = refusal(answer::Reason::NotLeader, "another term began");
+            return Err(refused.with_leader(leadership.leader_address));
         }
         if !self.registration.is_displaced() {
             return Ok(());
@@ -193,10 +207,10 @@ impl AppendStream {
         } else {
             refusal(answer::Reason::Unknown, "the agent opened another stream")
         };
-        Err(answer::Refused { head, ..refused })
+        Err(refused.with_head(head))
     }
 
-    async fn propose(&mut self, mut part: v1::SegmentPart) -> Result<Pending, answer::Refused> {
+    async fn propose(&mut self, mut part: v1::SegmentPart) -> Result<Pending, Refusal> {
         let since = Instant::now();
         let admitted = self.shared.admission.admit(part.payload.len()).await;
         let admitted = admitted.map_err(|error| self.refused(answer::Reason::NoSpace, error))?;
@@ -244,13 +258,13 @@ impl AppendStream {
         Ok(Pending::Proposed { outcome, since, _admitted: admitted })
     }
 
-    fn refused(&self, reason: answer::Reason, message: impl ToString) -> answer::Refused {
+    fn refused(&self, reason: answer::Reason, message: impl ToString) -> Refusal {
         let head = self.shared.replica.database(&self.database).map(|view| view.head);
-        answer::Refused { head, ..refusal(reason, message) }
+        refusal(reason, message).with_head(head)
     }
 
     /// The page hashes at the head, which stands still while this stream has its turn and nothing proposed.
-    async fn collect_vector(&self) -> Result<HeadVector, answer::Refused> {
+    async fn collect_vector(&self) -> Result<HeadVector, Refusal> {
         let unknown = |message: String| self.refused(answer::Reason::Unknown, message);
         loop {
             self.check()?;
@@ -303,38 +317,31 @@ async fn answer_all(
 ) {
     let mut committed = 0;
     while let Some(next) = pending.recv().await {
-        let outcome = match next {
-            Pending::Refused(refused) => answer::Outcome::Refused(refused),
+        let refused = match next {
+            Pending::Refused(refused) => refused,
             Pending::Proposed { outcome, since, .. } => match outcome.await {
                 Ok(Applied::Appended { head }) => {
                     metrics::histogram!("seawall_append_seconds").record(since.elapsed().as_secs_f64());
-                    if head.txid <= committed {
-                        continue;
+                    if head.txid > committed {
+                        committed = head.txid;
+                        // Nobody may listen any more: the proposals are waited for all the same.
+                        let outcome = Some(answer::Outcome::Committed(committed));
+                        let _ = answers.send(Ok(v1::AppendResponse { outcome })).await;
                     }
-                    committed = head.txid;
-                    answer::Outcome::Committed(committed)
+                    continue;
                 }
-                Ok(Applied::Refused { reason, message, head }) => {
-                    answer::Outcome::Refused(answer::Refused { head: Some(head), ..refusal(reason, message) })
-                }
-                Ok(applied) => {
-                    let message = format!("an append was answered with {applied:?}");
-                    answer::Outcome::Refused(refusal(answer::Reason::Unknown, message))
-                }
+                Ok(Applied::Refused { reason, message, head }) => refusal(reason, message).with_head(Some(head)),
+                Ok(applied) => refusal(answer::Reason::Unknown, format!("an append was answered with {applied:?}")),
                 Err(error @ ProposeError::NotLeader { .. }) => {
-                    let leader_address = shared.replica.leadership().leader_address.unwrap_or_default();
-                    let refused = refusal(answer::Reason::NotLeader, error);
-                    answer::Outcome::Refused(answer::Refused { leader_address, ..refused })
+                    let leader_address = shared.replica.leadership().leader_address;
+                    refusal(answer::Reason::NotLeader, error).with_leader(leader_address)
                 }
-                Err(error) => answer::Outcome::Refused(refusal(answer::Reason::Unknown, error)),
+                Err(error) => refusal(answer::Reason::Unknown, error),
             },
         };
-        let is_end = matches!(outcome, answer::Outcome::Refused(_));
-        // Nobody may listen any more: the proposals are waited for all the same.
-        let _ = answers.send(Ok(v1::AppendResponse { outcome: Some(outcome) })).await;
-        if is_end {
-            break;
-        }
+        let outcome = Some(answer::Outcome::Refused(*refused.0));
+        let _ = answers.send(Ok(v1::AppendResponse { outcome })).await;
+        break;
     }
     pending.close();
     while let Some(left) = pending.recv().await {

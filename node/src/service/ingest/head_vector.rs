@@ -104,7 +104,11 @@ impl HeadVector {
             return Err(invalid("the segment does not end with its last part"));
         }
         open.next_part = open.next_part.checked_add(1).ok_or_else(|| invalid("too many parts"))?;
-        if part.is_last { self.close(open, part) } else { Ok(self.open = Some(open)) }
+        if part.is_last {
+            return self.close(open, part);
+        }
+        self.open = Some(open);
+        Ok(())
     }
 
     fn claimed_header(&self, part: &v1::SegmentPart) -> Result<SegmentHeader, VerifyError> {

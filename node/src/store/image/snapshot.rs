@@ -49,7 +49,7 @@ pub(super) fn stream(hold: Hold, after: Position) -> SegmentStream {
 }
 
 enum Encoded {
-    Pages(SegmentEncoder, Vec<Bytes>),
+    Pages(Box<SegmentEncoder>, Vec<Bytes>),
     Damaged(PageNumber),
 }
 
@@ -71,7 +71,7 @@ impl Walk {
         match encoded.map_err(|error| self.hold.segment_error(error))? {
             Encoded::Damaged(page) => Err(self.hold.report_damage(page).await),
             Encoded::Pages(encoder, pieces) => {
-                self.encoder = encoder;
+                self.encoder = *encoder;
                 self.next = next;
                 Ok((pieces, Some(self)))
             }
@@ -87,5 +87,5 @@ fn encode(mut encoder: SegmentEncoder, pages: Vec<(PageNumber, Checksum, Bytes)>
         encoder.page(page, &bytes)?;
     }
     let pieces = encoder.take();
-    Ok(Encoded::Pages(encoder, pieces))
+    Ok(Encoded::Pages(Box::new(encoder), pieces))
 }
