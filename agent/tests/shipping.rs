@@ -96,8 +96,13 @@ async fn ships_every_transaction_and_syncs() {
     assert_equal(&fake, &path);
     fake.with(|state| assert_eq!((state.epoch, state.resyncs, state.history.len()), (1, 1, 101)));
     app.execute("UPDATE t SET n = -1 WHERE id = 7", []).unwrap();
+    assert!(agent.databases()[0].status().warnings.is_empty());
+    support::run_python(
+        "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nc.execute('UPDATE t SET n=-2 WHERE id=8')\nc.commit()",
+        &[path.to_str().unwrap()],
+    );
     assert!(agent.shutdown(LIMIT).await);
-    fake.with(|state| assert_eq!(state.head.txid, 102));
+    fake.with(|state| assert_eq!(state.head.txid, 103));
     assert_equal(&fake, &path);
 }
 

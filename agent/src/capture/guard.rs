@@ -367,6 +367,19 @@ impl Capture {
         Ok(true)
     }
 
+    /// The SQLite version that wrote the database last (bytes 96 to 99 of its first page); `None` if not known now.
+    ///
+    /// # Errors
+    /// [`CaptureError`].
+    pub fn last_writer(&self) -> Result<Option<u32>, CaptureError> {
+        let mut version = None;
+        self.read_pages(PageNumber(1), |_, bytes| {
+            version = bytes.get(96..).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_be_bytes(*bytes));
+            false
+        })?;
+        Ok(version)
+    }
+
     /// Compares the next `count` pages from `first` on with what was captured; answers where to go on, `None` at the
     /// end. Catches what bypassed the WAL.
     ///

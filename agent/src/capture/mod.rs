@@ -17,9 +17,11 @@ mod plan;
 pub mod policy;
 mod resync;
 mod vector;
+mod writer;
 
 pub use error::{CaptureError, OpenError, Surprise};
 pub use guard::{Capture, Look, Progress, Resumption, Sink};
 pub use maintenance::Maintained;
 pub use resync::{Base, Resync};
 pub use vector::{MissingPage, PageVector};
+pub use writer::known_defects;

@@ -98,6 +98,7 @@ pub(super) struct Session<'a> {
     changed: Instant,
     scrubbed: Instant,
     scrub_next: Option<PageNumber>,
+    warned: bool,
 }
 
 enum Event {
@@ -142,6 +143,7 @@ impl<'a> Session<'a> {
             changed: now,
             scrubbed: now,
             scrub_next: None,
+            warned: false,
         }
     }
 
@@ -236,6 +238,9 @@ impl<'a> Session<'a> {
             self.poll = SHORTEST_POLL;
             return Ok(());
         }
+        if !self.warned {
+            self.warn().await?;
+        }
         let scrubbing = self.scrub().await?;
         let delay = if step.frames_pending || self.changed.elapsed() < SHOWS_AFTER {
             self.poll = (self.poll * 2).min(LONGEST_POLL);
@@ -246,6 +251,26 @@ impl<'a> Session<'a> {
             LONGEST_POLL
         };
         self.pause(if scrubbing { delay.min(SCRUB_PAUSE) } else { delay }, true).await
+    }
+
+    /// Says once what is known of the application's SQLite.
+    async fn warn(&mut self) -> Result<(), End> {
+        let Some(source) = self.source.take() else { return Ok(()) };
+        let done = task::blocking(move || {
+            let warnings = source.warnings();
+            (source, warnings)
+        })
+        .await;
+        let Ok((source, warnings)) = done else { return Ok(()) };
+        self.source = Some(source);
+        if let Some(warnings) = warnings.map_err(end_of)? {
+            self.warned = true;
+            for warning in &warnings {
+                tracing::warn!(database = %self.config.name, warning, "known defect");
+            }
+            self.shared.update(|status| status.warnings = warnings);
+        }
+        Ok(())
     }
 
     /// Compares some pages with what was captured, once a day; answers whether more are to come.

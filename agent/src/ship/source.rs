@@ -7,7 +7,9 @@ use seawall_proto::position::{Lineage, PageNumber, PageSize, Txid};
 use seawall_proto::segment::{EncodeError, SegmentEncoder, SegmentHeader, SegmentKind, SegmentSummary};
 use seawall_proto::v1::{Head, WalPosition};
 
-use crate::capture::{Base, Capture, CaptureError, Look, Maintained, PageVector, Progress, Resumption, Resync, Sink};
+use crate::capture::{
+    Base, Capture, CaptureError, Look, Maintained, PageVector, Progress, Resumption, Resync, Sink, known_defects,
+};
 
 /// Encoded bytes of a segment: all of it, or what came since the last piece.
 #[derive(Debug)]
@@ -231,6 +233,14 @@ impl Source {
     /// The barrier was busy and may be tried again at once.
     pub(super) fn retry_barrier(&mut self) {
         self.capture.retry_barrier();
+    }
+
+    /// What is known of the SQLite version that wrote the database last; `None` if that can't be told now.
+    ///
+    /// # Errors
+    /// [`CaptureError`].
+    pub(super) fn warnings(&self) -> Result<Option<Vec<String>>, CaptureError> {
+        Ok(self.capture.last_writer()?.map(known_defects))
     }
 
     /// Compares the next pages with what was captured; answers where to go on.
