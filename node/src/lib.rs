@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod config;
 pub mod consensus;
+pub mod demo;
 pub mod destination;
 pub mod fanout;
 pub mod http;

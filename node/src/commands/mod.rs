@@ -3,6 +3,7 @@
 mod agent;
 mod cluster_call;
 mod databases;
+mod demo;
 mod error;
 mod logging;
 mod node;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show what Seawall does: an embedded cluster, an application, a killed leader, restores that are compared.
+    Demo(demo::DemoArgs),
     /// Run a replicator node.
     Node(node::NodeArgs),
     /// Run an agent beside an application: it ships what the application commits.
@@ -68,6 +71,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     let runtime = runtime.map_err(|error| CommandError::failure(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
         match cli.command {
+            Command::Demo(args) => args.run().await,
             Command::Node(args) => args.run().await,
             Command::Agent(args) => args.run().await,
             Command::Restore(args) => args.run().await,

@@ -12,6 +12,7 @@ use tonic::service::Routes;
 
 use crate::config::{DestinationConfig, MemberConfig, NodeConfig};
 use crate::node::Node;
+use crate::store::sled_kv::SledKv;
 
 use super::run::DemoError;
 
@@ -49,7 +50,7 @@ impl EmbeddedCluster {
             };
             let name = format!("node-{}", member.id);
             let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build()?;
-            let started = runtime.spawn(Node::start(config));
+            let started = runtime.spawn(Node::start(config, SledKv::opener(), None));
             starting.push((runtime, started));
         }
         let mut nodes = Vec::new();

@@ -11,9 +11,9 @@ use seawall_host::time::{self, Instant};
 use seawall_host::{disk, local, random, task};
 use seawall_proto::database_name::DatabaseName;
 
-use crate::destination;
-use crate::node::StartError;
-use crate::restore::{self, ClusterSource, DestinationSource, Outcome, RestoreOptions, RestoreSource};
+use crate::destination::{self, DestinationOptions};
+use crate::node::StartNodeError;
+use crate::restore::{self, ClusterSource, DestinationSource, Outcome, Progress, RestoreOptions, RestoreSource};
 
 use super::cluster::EmbeddedCluster;
 use super::comparison::compare;
@@ -44,7 +44,7 @@ pub enum DemoError {
     NotEmpty(PathBuf),
     /// A node did not start.
     #[error(transparent)]
-    Node(StartError),
+    Node(StartNodeError),
     /// Nobody leads.
     #[error("no node became the leader within {0:?}")]
     NoLeader(Duration),
@@ -134,7 +134,7 @@ async fn demonstrate(directory: &Path, seconds: u64, say: &(dyn Fn(&str) + Send 
     for (index, (origin, source)) in sources(&survivors, &destinations, &name).await?.into_iter().enumerate() {
         say(&format!("restoring from {origin}"));
         let output = directory.join(format!("restored-{index}.db"));
-        restores.push(restore_and_compare(&origin, source.as_ref(), &database, &output).await?);
+        restores.push(restore_and_compare(say, &origin, source.as_ref(), &database, &output).await?);
     }
     let uploaded_bytes = stored_bytes(&destinations[0]).await? + stored_bytes(&destinations[1]).await?;
     // By `stat`: opening and closing the file would drop the locks that SQLite holds on it in this process.
@@ -172,7 +172,7 @@ async fn sources(
     }
     for path in destinations {
         let url = format!("file://{}", path.display());
-        let destination = destination::open_url(&url, &destination::process_environment)
+        let destination = destination::open_url(&url, &DestinationOptions::default(), &destination::process_environment)
             .map_err(|error| DemoError::Restore { origin: url.clone(), cause: error.to_string() })?;
         let source = DestinationSource::new(destination, database.clone());
         sources.push((format!("{url}/{database}"), Box::new(source)));
@@ -180,14 +180,28 @@ async fn sources(
     Ok(sources)
 }
 
+/// Says only what the operator of a restore should know.
+struct Spoken<'a>(&'a (dyn Fn(&str) + Send + Sync));
+
+impl Progress for Spoken<'_> {
+    fn planned(&self, _bytes: u64) {}
+
+    fn read(&self, _bytes: u64) {}
+
+    fn warn(&self, message: &str) {
+        (self.0)(message);
+    }
+}
+
 async fn restore_and_compare(
+    say: &(dyn Fn(&str) + Send + Sync),
     origin: &str,
     source: &dyn RestoreSource,
     database: &Path,
     output: &Path,
 ) -> Result<RestoreReport, DemoError> {
     let failed = |cause: String| DemoError::Restore { origin: origin.to_owned(), cause };
-    let outcome = restore::restore(source, &RestoreOptions::new(output), &restore::Silent)
+    let outcome = restore::restore(source, &RestoreOptions::new(output), &Spoken(say))
         .await
         .map_err(|error| failed(error.to_string()))?;
     let Outcome::Restored(restored) = outcome else {
