@@ -10,7 +10,8 @@ use seawall_host::time;
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 
-use crate::config::{DestinationConfig, MemberConfig, NodeConfig};
+use crate::config::{MemberConfig, NodeConfig};
+use crate::destination::{DestinationConfig, DestinationOptions};
 use crate::node::Node;
 use crate::store::sled_kv::SledKv;
 
@@ -105,14 +106,11 @@ impl EmbeddedCluster {
         Ok(leader + 1)
     }
 
-    /// Stops the nodes that live, in order.
-    pub(super) async fn stop(self) {
+    /// Ends the nodes that live.
+    pub(super) fn stop(self) {
         for Embedded { runtime, node } in self.nodes.into_iter().flatten() {
-            let stopped = runtime.spawn(node.shutdown(Duration::from_secs(2)));
-            if let Err(error) = stopped.await {
-                tracing::warn!(%error, "a node did not stop in order");
-            }
             runtime.shutdown_background();
+            drop(node);
         }
     }
 }
@@ -122,10 +120,7 @@ fn destination(path: &Path) -> DestinationConfig {
         name: path.file_name().map_or_else(|| "destination".to_owned(), |name| name.to_string_lossy().into_owned()),
         url: format!("file://{}", path.display()),
         upload_interval: Duration::from_secs(2),
-        endpoint: None,
-        region: None,
-        access_key_id: None,
-        secret_access_key: None,
+        options: DestinationOptions::default(),
     }
 }
 
