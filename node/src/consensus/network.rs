@@ -181,6 +181,13 @@ impl RaftNetworkV2<TypeConfig> for Client {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         async move {
+            // openraft backs off inside this stream, so it is asked first: a target that refuses connections would
+            // otherwise be tried again at once, for ever.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            let input = stream::iter([first]).chain(input);
             let sent = Arc::new(AtomicU64::new(0));
             let (counter, identity, target) = (sent.clone(), self.identity.clone(), self.target);
             let requests = input
