@@ -19,7 +19,15 @@ pub(super) struct RealDisk;
 const GATHER_LIMIT: usize = 64 << 10;
 
 fn job<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> BoxFuture<'static, io::Result<T>> {
-    async move { tokio::task::spawn_blocking(work).await.map_err(io::Error::other)? }.boxed()
+    async move {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(outcome) => outcome,
+            // The runtime is shutting down, and this task with it: nobody is to take that for an error of the disk.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+    .boxed()
 }
 
 impl Disk for RealDisk {
