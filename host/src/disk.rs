@@ -72,6 +72,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file; what worlds implement.
+#[expect(clippy::len_without_is_empty, reason = "asking for either costs a turn")]
 pub trait RawFile: Send + Sync {
     /// Reads up to `len` bytes; fewer only where the file ends.
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>>;

@@ -86,10 +86,9 @@ impl World for RealWorld {
         async {
             match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
                 (Ok(mut terminate), Ok(mut interrupt)) => {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
+                    let terminated = std::pin::pin!(terminate.recv());
+                    let interrupted = std::pin::pin!(interrupt.recv());
+                    futures::future::select(terminated, interrupted).await;
                 }
                 _ => std::future::pending().await,
             }

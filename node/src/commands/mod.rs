@@ -62,9 +62,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
-    // Services tell what they do; the other commands print their result and what is wrong.
-    let default =
-        if matches!(cli.command, Command::Node(_) | Command::Agent(_)) { "info,openraft=warn" } else { "warn" };
+    // Services tell what they do; the other commands print their result and what is wrong. openraft warns of every call
+    // to a node that is down: its words are for those who ask for them.
+    let default = match cli.command {
+        Command::Node(_) | Command::Agent(_) => "info,openraft=error",
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
     cli.logging.install(default);
     seawall_host::real::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

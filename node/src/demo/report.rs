@@ -65,7 +65,10 @@ impl fmt::Display for Report {
         let (p50, p99) = (self.acknowledged_p50_ms, self.acknowledged_p99_ms);
         writeln!(f, "acknowledged    p50 {p50:.1} ms, p99 {p99:.1} ms after the commit ({probes} probes)")?;
         match self.failover_ms {
-            Some(failover) => writeln!(f, "failover        node {killed_node} led and was killed; acknowledged again after {failover} ms")?,
+            Some(failover) => writeln!(
+                f,
+                "failover        node {killed_node} led and was killed; acknowledged again after {failover} ms"
+            )?,
             None => writeln!(f, "failover        node {killed_node} led and was killed; no acknowledgement was late")?,
         }
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);

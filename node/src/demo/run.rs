@@ -172,8 +172,9 @@ async fn sources(
     }
     for path in destinations {
         let url = format!("file://{}", path.display());
-        let destination = destination::open_url(&url, &DestinationOptions::default(), &destination::process_environment)
-            .map_err(|error| DemoError::Restore { origin: url.clone(), cause: error.to_string() })?;
+        let destination =
+            destination::open_url(&url, &DestinationOptions::default(), &destination::process_environment)
+                .map_err(|error| DemoError::Restore { origin: url.clone(), cause: error.to_string() })?;
         let source = DestinationSource::new(destination, database.clone());
         sources.push((format!("{url}/{database}"), Box::new(source)));
     }

@@ -127,11 +127,11 @@ pub fn create(path: &Path) {
     db.execute_batch("COMMIT").unwrap();
 }
 
-/// Makes `count` more commits (all it can until it is killed, if `None`).
+/// Makes `count` more commits (all it can until it is killed, if `None`), each synced as a critical application would.
 pub fn write(path: &Path, seed: u64, count: Option<i64>) {
     let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
-    db.execute_batch("PRAGMA synchronous=NORMAL").unwrap();
+    db.execute_batch("PRAGMA synchronous=FULL").unwrap();
     let mut commit = commits(&db).unwrap();
     let end = count.map_or(i64::MAX, |count| commit + count);
     while commit < end {

@@ -1,5 +1,5 @@
 //! Real processes for tests: nodes, agents, an application, and what the commands say of them.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
 pub mod application;
 
