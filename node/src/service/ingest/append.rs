@@ -11,6 +11,7 @@ use seawall_host::{random, task};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageNumber, Position, Txid};
+use seawall_proto::segment::SegmentDecoder;
 use seawall_proto::v1::{self, append_response as answer};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -19,9 +20,9 @@ use super::claim::Holder;
 use super::head_vector::{HeadVector, VerifyError};
 use super::streams::Registration;
 use super::{HASHES_AT_ONCE, Shared};
-use crate::replica::{Applied, ProposeError};
+use crate::replica::{Applied, ProposeError, SegmentRecord};
 use crate::service::admission::Admitted;
-use crate::store::image::ImageError;
+use crate::store::image::{Hold, ImageError, ImageManifest};
 
 /// Parts that are proposed and not answered yet, by count; by bytes the node's admission bounds them.
 const PIPELINE: usize = 1024;
@@ -275,9 +276,7 @@ impl AppendStream {
             if position.txid == Txid::NONE {
                 return HeadVector::new(&head, Vec::new()).map_err(unknown);
             }
-            let images = &self.shared.images;
-            let hold = images.hold_from(&self.database, position.lineage, position.txid, HASHES_HOLD, IMAGE_WAIT).await;
-            let hold = match hold {
+            let hold = match self.hold_image(position).await {
                 Ok(hold) if hold.manifest().position == position => hold,
                 Ok(hold) if hold.manifest().position.txid == position.txid => {
                     let held = hold.manifest().position;
@@ -286,14 +285,18 @@ impl AppendStream {
                         format!("the leader's image is at {held}, the head at {position}"),
                     ));
                 }
-                // The head went on.
-                Ok(_) | Err(ImageError::Behind { .. } | ImageError::Recovering { .. }) => continue,
+                Ok(hold) if hold.manifest().position.txid < position.txid => hold,
+                // The head went on, or the image has to be folded further before it can be read.
+                Ok(_) | Err(ImageError::Behind { .. } | ImageError::Recovering { .. } | ImageError::Empty { .. }) => {
+                    continue;
+                }
                 Err(error @ ImageError::Quarantined { .. }) => {
                     return Err(self.refused(answer::Reason::Quarantined, error));
                 }
                 Err(error) => return Err(unknown(error.to_string())),
             };
-            let count = hold.manifest().page_count as usize;
+            let ImageManifest { position: held, page_size, page_count, commit_time_ms } = hold.manifest();
+            let count = page_count as usize;
             let mut hashes: Vec<u64> = Vec::with_capacity(count);
             while hashes.len() < count {
                 let first = PageNumber(hashes.len() as u32 + 1);
@@ -304,8 +307,67 @@ impl AppendStream {
                 }
                 hashes.extend(more);
             }
-            return HeadVector::new(&head, hashes).map_err(|error| self.refused(answer::Reason::Quarantined, error));
+            // What is still to come is in the log.
+            drop(hold);
+            let held = v1::Head {
+                lineage: held.lineage.0,
+                txid: held.txid.0,
+                checksum: held.checksum.0,
+                page_size: page_size.bytes(),
+                page_count,
+                commit_time_ms,
+                wal: None,
+            };
+            let vector = HeadVector::new(&held, hashes);
+            let vector = vector.map_err(|error| self.refused(answer::Reason::Quarantined, error))?;
+            if let Some(vector) = self.replay(vector, position).await? {
+                return Ok(vector);
+            }
         }
+    }
+
+    /// Holds the image at `position`, or where it is if it does not get there soon: a snapshot on its way to a slow
+    /// destination may keep it from being folded for long, and must not keep anybody from appending.
+    async fn hold_image(&self, position: Position) -> Result<Hold, ImageError> {
+        let Position { lineage, txid, .. } = position;
+        let images = &self.shared.images;
+        match images.hold_from(&self.database, lineage, txid, HASHES_HOLD, IMAGE_WAIT).await {
+            Err(behind @ ImageError::Behind { .. }) => match images.get(&self.database, lineage) {
+                Some(image) => time::timeout(IMAGE_WAIT, image.hold(HASHES_HOLD)).await.unwrap_or(Err(behind)),
+                None => Err(behind),
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// Takes `vector` to `head` by the segments of the log between them; `None` if the log has dropped them, because
+    /// they are folded meanwhile.
+    async fn replay(&self, mut vector: HeadVector, head: Position) -> Result<Option<HeadVector>, Refusal> {
+        let unusable = |what: String| self.refused(answer::Reason::Quarantined, format!("the leader's log: {what}"));
+        while vector.position().txid < head.txid {
+            let after = vector.position().txid;
+            let records = self.shared.replica.segments(&self.database, head.lineage, after, 1);
+            let Some(record) = records.into_iter().next() else { return Ok(None) };
+            let mut decoder = SegmentDecoder::new();
+            for &entry in &record.entries {
+                self.check()?;
+                let one = SegmentRecord { entries: vec![entry], ..record.clone() };
+                let parts = self.shared.replica.segment_bytes(&one).await;
+                let Some(parts) = parts.map_err(|error| unusable(error.to_string()))? else { return Ok(None) };
+                let job = move || {
+                    let replayed = parts.into_iter().try_for_each(|part| vector.replay(&mut decoder, part));
+                    (vector, decoder, replayed)
+                };
+                let done = task::blocking(job).await;
+                let replayed;
+                (vector, decoder, replayed) = done.map_err(|error| self.refused(answer::Reason::Unknown, error))?;
+                replayed.map_err(|error| unusable(error.to_string()))?;
+            }
+            if vector.position().txid <= after {
+                return Err(unusable(format!("the segment after txid {after} of {} is not whole", self.database)));
+            }
+        }
+        Ok((vector.position() == head).then_some(vector))
     }
 }
 

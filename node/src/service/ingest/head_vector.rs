@@ -1,8 +1,9 @@
 //! The hashes of a database's pages at its head, against which appends are verified before they are proposed.
 
+use bytes::Bytes;
 use seawall_proto::MAX_PART_BYTES;
 use seawall_proto::checksum::Checksum;
-use seawall_proto::position::{Lineage, PageSize, Position, Txid};
+use seawall_proto::position::{Lineage, PageNumber, PageSize, Position, Txid};
 use seawall_proto::segment::{SegmentDecoder, SegmentEvent, SegmentHeader, SegmentKind, Transaction};
 use seawall_proto::v1;
 
@@ -92,10 +93,7 @@ impl HeadVector {
             match event {
                 SegmentEvent::Header(found) if found == open.header => {}
                 SegmentEvent::Header(_) => return Err(invalid("the segment's header is not what its parts say")),
-                SegmentEvent::Page { page, bytes, .. } => {
-                    let vector = self.vector.get_or_insert_with(|| PageVector::new(open.header.page_size));
-                    vector.put(page, Checksum::of_page(page, &bytes)).map_err(invalid)?;
-                }
+                SegmentEvent::Page { page, bytes, .. } => self.put(open.header.page_size, page, &bytes)?,
                 SegmentEvent::Commit(transaction) => self.commit(&transaction)?,
                 SegmentEvent::End(_) => is_complete = true,
             }
@@ -109,6 +107,36 @@ impl HeadVector {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    /// Goes on by the next piece of a segment that is in the log, in `decoder` from its first piece on.
+    ///
+    /// # Errors
+    /// [`VerifyError`], if the segment does not continue the vector or is damaged.
+    pub(super) fn replay(&mut self, decoder: &mut SegmentDecoder, piece: Bytes) -> Result<(), VerifyError> {
+        decoder.push(piece);
+        while let Some(event) = decoder.next().map_err(invalid)? {
+            match event {
+                SegmentEvent::Header(header) => self.continue_with(&header)?,
+                SegmentEvent::Page { page, bytes, .. } => {
+                    let page_size = self.page_size.ok_or_else(|| invalid("a page comes before the header"))?;
+                    self.put(page_size, page, &bytes)?;
+                }
+                SegmentEvent::Commit(transaction) => self.commit(&transaction)?,
+                SegmentEvent::End(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The state it is at.
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    fn put(&mut self, page_size: PageSize, page: PageNumber, bytes: &[u8]) -> Result<(), VerifyError> {
+        let vector = self.vector.get_or_insert_with(|| PageVector::new(page_size));
+        vector.put(page, Checksum::of_page(page, bytes)).map_err(invalid)
     }
 
     fn claimed_header(&self, part: &v1::SegmentPart) -> Result<SegmentHeader, VerifyError> {
@@ -125,19 +153,30 @@ impl HeadVector {
     }
 
     fn open_segment(&mut self, header: SegmentHeader, part: u32) -> Result<OpenSegment, VerifyError> {
-        let SegmentHeader { first, checksum_before: before, .. } = header;
+        if part != 0 {
+            self.check_adjacent(&header)?;
+            return Err(invalid(format!("a segment begins with part 0, not {part}")));
+        }
+        self.continue_with(&header)?;
+        Ok(OpenSegment { header, decoder: SegmentDecoder::new(), next_part: 0 })
+    }
+
+    fn check_adjacent(&self, header: &SegmentHeader) -> Result<(), VerifyError> {
+        let SegmentHeader { first, checksum_before: before, .. } = *header;
         if first != self.position.txid.next() || before != self.position.checksum {
             return Err(VerifyError::NotAdjacent { first, before, head: self.position });
         }
-        if part != 0 {
-            return Err(invalid(format!("a segment begins with part 0, not {part}")));
-        }
+        Ok(())
+    }
+
+    fn continue_with(&mut self, header: &SegmentHeader) -> Result<(), VerifyError> {
+        self.check_adjacent(header)?;
         if self.page_size != Some(header.page_size) {
             // All pages come anew.
             self.page_size = Some(header.page_size);
             self.vector = Some(PageVector::new(header.page_size));
         }
-        Ok(OpenSegment { header, decoder: SegmentDecoder::new(), next_part: 0 })
+        Ok(())
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), VerifyError> {
@@ -169,7 +208,6 @@ impl HeadVector {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;

@@ -132,6 +132,7 @@ mod tests {
 
     #[test]
     fn a_newer_stream_displaces_the_one_before_and_an_older_one_is_refused() {
+        seawall_host::real::install();
         let streams = Arc::new(Streams::default());
         let database: DatabaseName = "app".parse().unwrap();
         let first = streams.register(&database, holder(1, 1)).unwrap();
@@ -146,6 +147,7 @@ mod tests {
 
     #[test]
     fn a_granted_claim_ends_the_stream_of_an_older_epoch() {
+        seawall_host::real::install();
         let streams = Arc::new(Streams::default());
         let database: DatabaseName = "app".parse().unwrap();
         let stream = streams.register(&database, holder(1, 1)).unwrap();

@@ -195,6 +195,38 @@ async fn a_segment_that_lies_about_its_pages_is_never_accepted() {
 }
 
 #[tokio::test]
+async fn a_held_image_keeps_no_new_stream_from_appending() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, mut client) = start(directory.path()).await;
+    let mut model = Model::new();
+    assert!(matches!(claim(&mut client, 1, false).await, claim_response::Outcome::Granted(_)));
+    let mut stream = Stream::open(&mut client, 1, 1).await;
+    stream.send(&segment(&mut model, 10, 1, 1 << 19)).await;
+    stream.wait_committed(model.txid).await;
+
+    // As a snapshot does that a slow destination takes its time for.
+    let database = "app".parse().unwrap();
+    let held = node.images().hold_from(&database, Lineage(1), model.txid, 20 * LIMIT, LIMIT).await.unwrap();
+    let image = node.images().get(&database, Lineage(1)).unwrap();
+    for (fill, part_bytes) in [(2, 1 << 19), (3, 100)] {
+        stream.send(&segment(&mut model, 10 + u32::from(fill), fill, part_bytes)).await;
+    }
+    stream.wait_committed(model.txid).await;
+    drop(stream);
+
+    // It knows nothing of the pages yet, and the image does not get to the head.
+    let mut stream = Stream::open(&mut client, 1, 1).await;
+    stream.send(&segment(&mut model, 12, 4, 1 << 19)).await;
+    stream.wait_committed(model.txid).await;
+    // Nor is anybody kept from reading the image, unless the fold had to wait longer for it.
+    assert!(time::timeout(LIMIT, image.hold(LIMIT)).await.unwrap().is_ok());
+    assert!(image.status().position.txid < model.txid);
+    drop(held);
+    image.wait_folded(model.txid, LIMIT).await.unwrap();
+    node.shutdown(LIMIT).await;
+}
+
+#[tokio::test]
 async fn a_receipt_closes_the_window_and_names_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let (node, mut client) = start(directory.path()).await;

@@ -24,11 +24,16 @@ const SCAN_ENTRIES: usize = 1 << 16;
 pub(super) struct Holds {
     limits: BTreeMap<u64, Instant>,
     next: u64,
-    /// Folds that wait: new holds let them go first.
+    /// Folds that wait: new holds that would outlast all others let them go first.
     waiting: usize,
 }
 
 impl Holds {
+    /// Whether a hold until `limit` may begin: it must not make a fold wait longer than it does anyway.
+    fn lets_in(&self, limit: Instant) -> bool {
+        self.waiting == 0 || self.limits.values().any(|other| *other >= limit)
+    }
+
     pub(super) fn expire_all(&mut self) {
         self.limits.clear();
     }
@@ -54,7 +59,7 @@ impl Hold {
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
             let mut state = shared.state.lock().await;
-            if lock(&shared.holds).waiting == 0 {
+            if lock(&shared.holds).lets_in(Instant::now() + limit) {
                 let working = &shared.load(&mut state).await?.working;
                 let position = working.position;
                 if !working.is_exact() && !working.is_consistent() {
