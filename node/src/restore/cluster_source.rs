@@ -186,23 +186,32 @@ impl RestoreSource for ClusterSource {
             match status.code() {
                 Code::FailedPrecondition => SourceError::Changed { origin, cause },
                 Code::Unavailable if own => SourceError::Unusable { origin, cause },
+                // The others of its objects would be waited for in vain, one by one.
+                Code::DeadlineExceeded => SourceError::Unusable { origin, cause },
                 _ => SourceError::Object { origin, object, cause },
             }
         };
         let on_open = error.clone();
-        async move { client.read_object(request).await.map(tonic::Response::into_inner) }
-            .map_ok(move |stream| pieces(stream).map(move |piece| piece.map_err(&error)).boxed())
+        let open = async move {
+            let opened = time::timeout(IDLE_TIMEOUT, client.read_object(request)).await;
+            opened.map_err(|_| late())?.map(tonic::Response::into_inner)
+        };
+        open.map_ok(move |stream| pieces(stream).map(move |piece| piece.map_err(&error)).boxed())
             .unwrap_or_else(move |status| stream::iter([Err(on_open(status))]).boxed())
             .flatten_stream()
             .boxed()
     }
 }
 
+fn late() -> Status {
+    Status::deadline_exceeded(format!("nothing came for {IDLE_TIMEOUT:?}"))
+}
+
 /// The bytes of a stream of chunks, each within [`IDLE_TIMEOUT`].
 fn pieces(chunks: Streaming<Chunk>) -> impl futures::Stream<Item = Result<Bytes, Status>> + Send {
     stream::try_unfold(chunks, |mut chunks| async move {
         let next = time::timeout(IDLE_TIMEOUT, chunks.message()).await;
-        match next.map_err(|_| Status::deadline_exceeded(format!("nothing came for {IDLE_TIMEOUT:?}")))?? {
+        match next.map_err(|_| late())?? {
             Some(chunk) => Ok(Some((chunk.data, chunks))),
             None => Ok(None),
         }

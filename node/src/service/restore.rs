@@ -1,12 +1,14 @@
 //! The service that `seawall restore` calls: what this node can give a database back from, and the bytes of it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use seawall_host::time;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::object_name::{Level, ObjectName};
@@ -35,6 +37,10 @@ const DESCRIBED_HOLD: Duration = Duration::from_secs(10);
 /// While an image is read it stays where it is for this long, and a second more for each [`HOLD_RATE`] bytes.
 const READ_HOLD: Duration = Duration::from_secs(300);
 const HOLD_RATE: u64 = 4 << 20;
+
+/// A destination that has not listed its objects after this long counts as unreachable: whoever asks does not wait for
+/// the description of the others for ever.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Adjacent segments of the log are offered as one object up to this size, in bytes.
 const GROUP_BYTES: u64 = 8 << 20;
@@ -162,6 +168,14 @@ impl RestoreService {
         if !whole || (records.len() > 1 && bytes > GROUP_BYTES) {
             return Err(gone(format!("txid {} to {}", wanted.first, wanted.last)));
         }
+        if let [large] = &records[..]
+            && large.bytes > GROUP_BYTES
+        {
+            return self
+                .read_large(large)
+                .await?
+                .ok_or_else(|| gone(format!("txid {} to {}", large.first, large.last)));
+        }
         let mut segments = Vec::new();
         for record in &records {
             match self.replica.segment_bytes(record).await {
@@ -176,6 +190,25 @@ impl RestoreService {
             segments.into_iter().flatten().collect()
         };
         Ok(stream::iter(parts.into_iter().map(Ok)).boxed())
+    }
+
+    /// A segment too large for memory, part by part; `None` if the log does not have its first one.
+    async fn read_large(&self, record: &SegmentRecord) -> Result<Option<PieceStream>, Status> {
+        let damaged = |error: io::Error| Status::data_loss(error.to_string());
+        let dropped = || Status::not_found("this node's log dropped the rest of it meanwhile");
+        let part = |entry: u64| SegmentRecord { entries: vec![entry], ..record.clone() };
+        let parts: Vec<SegmentRecord> = record.entries.iter().copied().map(part).collect();
+        let mut parts = parts.into_iter();
+        let Some(first) = parts.next() else { return Ok(None) };
+        // Before anything is sent, so that a hole in the log is not taken for a broken stream.
+        let Some(first) = self.replica.segment_bytes(&first).await.map_err(damaged)? else { return Ok(None) };
+        let replica = self.replica.clone();
+        let rest = stream::iter(parts).then(move |part| {
+            let replica = replica.clone();
+            async move { replica.segment_bytes(&part).await.map_err(damaged)?.ok_or_else(dropped) }
+        });
+        let pieces = stream::iter([Ok(first)]).chain(rest);
+        Ok(Some(pieces.map_ok(|parts| stream::iter(parts.into_iter().map(Ok))).try_flatten().boxed()))
     }
 
     /// An object of a destination, so that the client needs no credentials.
@@ -281,7 +314,11 @@ impl v1::restore_server::Restore for RestoreService {
         if request.include_destinations {
             let listings = self.destinations.iter().map(|named| {
                 let name = &name;
-                async move { (named, list_segments(named.destination.as_ref(), name).await) }
+                async move {
+                    let listing = time::timeout(LIST_TIMEOUT, list_segments(named.destination.as_ref(), name)).await;
+                    let late = |_| Err(format!("it did not list its objects within {LIST_TIMEOUT:?}"));
+                    (named, listing.map_or_else(late, |listing| listing.map_err(|error| error.to_string())))
+                }
             });
             for (named, listing) in futures::future::join_all(listings).await {
                 match listing {
@@ -297,7 +334,7 @@ impl v1::restore_server::Restore for RestoreService {
                             commit_time_ms: 0,
                         }))
                     }
-                    Err(error) => _ = answer.unreachable.insert(named.name.clone(), error.to_string()),
+                    Err(cause) => _ = answer.unreachable.insert(named.name.clone(), cause),
                 }
             }
         }
