@@ -29,6 +29,8 @@ struct Objects {
     /// Listed, and gone when read.
     missing: Vec<ObjectName>,
     head: Option<Position>,
+    /// The head when it is looked at widely, if it moved on.
+    wide_head: Option<Position>,
     read: Mutex<Vec<ObjectName>>,
 }
 
@@ -38,7 +40,8 @@ impl RestoreSource for Objects {
     }
 
     fn list(&self, breadth: Breadth) -> BoxFuture<'_, Result<Listing, SourceError>> {
-        let mut listing = Listing { head: self.head, ..Listing::default() };
+        let moved = self.wide_head.filter(|_| breadth == Breadth::Wide);
+        let mut listing = Listing { head: moved.or(self.head), ..Listing::default() };
         let wide = if breadth == Breadth::Wide { &self.wide[..] } else { &[] };
         for (route, (name, bytes)) in self.narrow.iter().chain(wide).enumerate() {
             listing.objects.push(SourceObject {
@@ -182,6 +185,40 @@ async fn a_time_restores_the_last_commit_at_or_before_it() {
     let when = When::Time(UnixMillis(EPOCH + 4_999));
     let error = fixture.run(&source, |options| options.when = when).await.unwrap_err();
     assert!(matches!(error, RestoreError::TooEarly(Some(UnixMillis(oldest))) if oldest == EPOCH + 5_000), "{error}");
+}
+
+#[tokio::test]
+async fn a_time_is_never_taken_for_an_earlier_one_because_of_damage() {
+    let history = History::random(30, 20);
+    let mut source = Objects {
+        narrow: vec![history.log(1, 10), history.log(11, 20), history.log(21, 30)],
+        missing: vec![history.name(Level::Log, 11, 20)],
+        ..Objects::default()
+    };
+    let at = |millis| move |options: &mut RestoreOptions| options.when = When::Time(UnixMillis(EPOCH + millis));
+    let fixture = Fixture::new();
+    let error = fixture.run(&source, at(15_500)).await.unwrap_err();
+    assert!(matches!(error, RestoreError::TimeHidden { txid: Txid(10), .. }), "{error}");
+    assert!(error.to_string().contains("does not exist"), "{error}");
+    assert_eq!(fixture.files(), [""; 0]);
+    // What is certain is restored all the same.
+    assert_eq!(Fixture::new().restored(&source, at(9_500)).await.position, history.position(9));
+    source.wide.push(history.log(9, 17));
+    assert_eq!(Fixture::new().restored(&source, at(15_500)).await.position, history.position(15));
+}
+
+#[tokio::test]
+async fn the_newest_state_is_followed_when_the_source_moves_on_with_it() {
+    let history = History::random(25, 21);
+    let source = Objects {
+        narrow: vec![history.snapshot(10), history.log(11, 20)],
+        wide: vec![history.snapshot(23), history.log(24, 25)],
+        missing: vec![history.name(Level::Log, 11, 20)],
+        head: Some(history.position(20)),
+        wide_head: Some(history.position(25)),
+        ..Objects::default()
+    };
+    assert_eq!(Fixture::new().restored(&source, |_| {}).await.position, history.position(25));
 }
 
 #[tokio::test]

@@ -157,6 +157,21 @@ pub enum RestoreError {
         /// What was found damaged or unreadable on the way.
         damage: Vec<String>,
     },
+    /// The last transaction at that time may be one that cannot be read.
+    #[error(
+        "{origin}: the last transaction then may be in {hidden}, which cannot be read; txid {txid} is the last one          before it: restore that by --txid if it will do{}",
+        list(damage)
+    )]
+    TimeHidden {
+        /// Where.
+        origin: String,
+        /// The last state known to be old enough.
+        txid: Txid,
+        /// What may hold a later one.
+        hidden: String,
+        /// What was found damaged or unreadable on the way.
+        damage: Vec<String>,
+    },
     /// Everything is younger than the time asked for.
     #[error("nothing as old as that can be rebuilt{}", oldest(*.0))]
     TooEarly(Option<UnixMillis>),
@@ -392,6 +407,11 @@ impl<'a> Search<'a> {
         self.progress.warn(&format!("{cause}; looking for another copy"));
         self.damage.push(cause);
         self.fresh = false;
+        // What served the newest state a moment ago may have moved on with it. No less than the newest is taken for it:
+        // the source names it.
+        if self.options.when == When::Newest && self.listing.head.is_some() {
+            self.fixed = None;
+        }
     }
 
     /// The chain from `proven`, or else from nothing. Looks again, and further, before it gives up.
@@ -422,7 +442,13 @@ impl<'a> Search<'a> {
             (Some((lineage, txid)), _) => (lineage, Goal::Exactly(txid)),
             (None, When::Time(time)) => {
                 match times::resolve(self.source, objects, &usable, self.options.lineage, time).await {
-                    Ok(Resolved::At(lineage, txid)) => (lineage, Goal::Exactly(txid)),
+                    Ok(Resolved::At(lineage, txid)) => {
+                        if let Some(hidden) = hidden_after(objects, &usable, (lineage, txid), self.options.lineage) {
+                            let (origin, damage) = (origin(), self.damage.clone());
+                            return Err(Attempt::Failed(RestoreError::TimeHidden { origin, txid, hidden, damage }));
+                        }
+                        (lineage, Goal::Exactly(txid))
+                    }
                     Ok(Resolved::TooEarly(oldest)) => return Err(Attempt::Failed(RestoreError::TooEarly(oldest))),
                     Err((index, error)) => {
                         self.blame(index, ApplyError::Source(error)).await.map_err(Attempt::Failed)?;
@@ -471,6 +497,25 @@ impl<'a> Search<'a> {
         }
         Ok(plan)
     }
+}
+
+/// An unusable object that may hold the state which follows `state`, if no usable one does.
+fn hidden_after(
+    objects: &[SourceObject],
+    usable: &impl Fn(usize) -> bool,
+    state: (Lineage, Txid),
+    only: Option<Lineage>,
+) -> Option<String> {
+    let next = state.1.next();
+    if plan::reachable(objects, usable, state.0).iter().any(|reach| reach.txids.contains(&next)) {
+        return None;
+    }
+    let hidden = objects.iter().enumerate().find(|(index, object)| {
+        !usable(*index)
+            && (object.name.lineage, object.name.last) > state
+            && only.is_none_or(|only| object.name.lineage == only)
+    });
+    hidden.map(|(_, object)| format!("{} from {}", object.name, object.origin))
 }
 
 enum Attempt {
