@@ -248,14 +248,15 @@ impl DatabaseHandle {
         let mut cluster = Cluster::new(self.cluster.clone());
         let there = cluster.await_receipt(&request).await.map_err(|error| SyncError::Cluster(error.to_string()))?;
         if !there.reached {
-            let behind = |(name, txid): (&String, &u64)| {
+            let standing = |(name, txid): (&String, &u64)| {
                 let cause = there.errors.get(name).map_or(String::new(), |cause| format!(" ({cause})"));
-                (*txid < request.txid).then(|| format!("{name} holds transaction {txid} of {}{cause}", request.txid))
+                format!("{name} holds transaction {txid} of {}{cause}", request.txid)
             };
-            let mut behind: Vec<String> = there.destinations.iter().filter_map(behind).collect();
+            // Those that hold it as well: whoever waited wants to know which do.
+            let mut all: Vec<String> = there.destinations.iter().map(standing).collect();
             let unknown = there.errors.iter().filter(|(name, _)| !there.destinations.contains_key(*name));
-            behind.extend(unknown.map(|(name, cause)| format!("{name}: {cause}")));
-            return Err(SyncError::NotReached(behind.join("; ")));
+            all.extend(unknown.map(|(name, cause)| format!("{name}: {cause}")));
+            return Err(SyncError::NotReached(all.join("; ")));
         }
         receipt.destinations = there.destinations.into_iter().map(|(name, txid)| (name, Txid(txid))).collect();
         Ok(receipt)

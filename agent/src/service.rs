@@ -53,7 +53,8 @@ impl agent_server::Agent for Service {
         let receipt = match receipt {
             Ok(Ok(receipt)) => receipt,
             Ok(Err(error @ SyncError::Fenced)) => return Err(Status::failed_precondition(error.to_string())),
-            Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
+            // Not `unavailable`: that is what a caller sees of an agent that cannot be reached.
+            Ok(Err(error)) => return Err(Status::aborted(error.to_string())),
             Err(time::Elapsed) => {
                 let status = database.status();
                 let cause = status.last_error.map_or(String::new(), |error| format!(": {error}"));
