@@ -14,6 +14,7 @@ use super::live_state::{LiveState, Standing};
 /// How far behind the map of the position log may be.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Tells the live state who leads. A failed disk ends the program: what it answered can no longer be trusted.
 pub(super) async fn watch_standing(raft: Raft, live: Arc<LiveState>) {
@@ -28,6 +29,13 @@ pub(super) async fn watch_standing(raft: Raft, live: Arc<LiveState>) {
         }
         live.set_standing(Standing { term: now.current_term, leader: now.current_leader, role: now.state });
         if metrics.changed().await.is_err() {
+            // Consensus says why it stops before it ends, unless it panicked. A node without it only looks alive.
+            let last = metrics.borrow_watched().running_state.clone();
+            if last.is_ok() {
+                // Where the whole runtime is being dropped, this task ends here.
+                time::sleep(LAST_WORD).await;
+                process::halt("consensus ended without a word: it must have panicked");
+            }
             return;
         }
     }
