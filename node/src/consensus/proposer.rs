@@ -6,13 +6,17 @@ use futures::future::BoxFuture;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use prost::Message;
 use seawall_host::task::{self, OwnedTask};
-use seawall_proto::v1;
+use seawall_proto::{MAX_PART_BYTES, v1};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Raft;
 use super::types::{Payload, Request, TypeConfig};
 use crate::replica::{Applied, ProposeError};
+
+/// The largest command, without its payload: what the log file refuses would end consensus on every leader in turn.
+const MAX_COMMAND_BYTES: usize = 512 << 10;
 
 /// Called with the answer; dropped without one where the outcome stays unknown.
 type Answer = oneshot::Sender<ClientWriteResult<TypeConfig>>;
@@ -48,6 +52,11 @@ impl Proposer {
         command: v1::Command,
         payload: Bytes,
     ) -> BoxFuture<'static, Result<Applied, ProposeError>> {
+        let (len, payload_len) = (command.encoded_len(), payload.len());
+        if len > MAX_COMMAND_BYTES || payload_len > MAX_PART_BYTES {
+            let cause = format!("a command of {len} bytes with {payload_len} more is too large and was not proposed");
+            return futures::future::ready(Err(ProposeError::Unknown(cause))).boxed();
+        }
         let payload = if payload.is_empty() { Payload::Empty } else { Payload::Bytes(payload) };
         let (answer, result) = oneshot::channel();
         let stopped = || ProposeError::Unknown("consensus has stopped on this node".to_owned());
