@@ -29,6 +29,8 @@ const HELD_LIMIT: Duration = Duration::from_secs(10);
 const DIRECTORY: &str = "positions";
 /// Holds the log index that the map was complete up to at the last orderly stop.
 const CLEAN_MARKER: &str = "positions.clean";
+/// Under this key the map says the same, so that the marker is not believed of another map. No name is empty.
+const CLEAN_KEY: &[u8] = &[0];
 
 /// Why the position log could not be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,12 @@ impl PositionLog {
             }
             opened => opened?,
         };
+        if let Some(index) = written
+            && kv.get(CLEAN_KEY)?.as_deref() != Some(&index.to_le_bytes()[..])
+        {
+            tracing::warn!(path = %directory.display(), "not what the last stop left: building the position log again");
+            written = None;
+        }
         let tail = Tail { written: written.unwrap_or(0), ..Tail::default() };
         Ok(Self { kv, tail: Arc::new(Mutex::new(tail)), data_dir: data_dir.into() })
     }
@@ -188,8 +196,9 @@ impl PositionLog {
     /// [`PositionLogError`]; the next start builds it again then.
     pub async fn close(&self, index: u64) -> Result<(), PositionLogError> {
         self.write_up_to(index).await?;
-        self.kv.checkpoint().await?;
         let marker = Bytes::copy_from_slice(&index.to_le_bytes());
+        self.kv.apply(vec![(Bytes::from_static(CLEAN_KEY), Some(marker.clone()))]).await?;
+        self.kv.checkpoint().await?;
         Ok(disk::replace_file(&self.data_dir.join(CLEAN_MARKER), marker).await?)
     }
 

@@ -89,3 +89,16 @@ async fn builds_a_damaged_map_again() {
     log.load(3, [(name("app"), record(1, 4))]).await.unwrap();
     assert_eq!(firsts(&log, "app", 0, 9), [1]);
 }
+
+#[tokio::test]
+async fn the_mark_of_an_orderly_stop_is_not_believed_of_another_map() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).await;
+    log.insert(&name("app"), record(1, 3), 1);
+    log.close(1).await.unwrap();
+    drop(log);
+    std::fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
+    let log = open(directory.path()).await;
+    assert_eq!(log.written(), 0, "or what the log file gives again would be left out");
+}
