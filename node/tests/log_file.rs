@@ -175,6 +175,7 @@ async fn a_purge_beyond_the_end_moves_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).await;
     fill(&log, 0..10).await;
+    log.save_committed(Some(entry_of(1, 6).id));
     let id = LogId { term: 4, node: 2, index: 100 };
     log.purge(id).await.unwrap();
     assert_eq!((log.state().purged, log.state().last), (Some(id), Some(id)));
@@ -184,6 +185,7 @@ async fn a_purge_beyond_the_end_moves_the_log() {
         assert_eq!(log.state().purged, Some(id));
         check_entries(&log, &[entry_of(4, 101)]).await;
         assert_eq!(log.payload(4).await.unwrap(), Some(entry_of(1, 4).payload), "its piece is still there");
+        assert_eq!(log.payload(7).await.unwrap(), None, "it may not be the entry that was committed at its index");
         assert_eq!(log.payload(50).await.unwrap(), None);
     }
     // The same while everything still waits to be written.

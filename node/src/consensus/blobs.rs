@@ -100,6 +100,11 @@ impl Payloads {
         Ok(())
     }
 
+    /// Whether the payload of entry `index` came with a snapshot.
+    async fn holds(&self, index: u64) -> io::Result<bool> {
+        disk::exists(&self.path(index)).await
+    }
+
     fn path(&self, index: u64) -> PathBuf {
         self.directory.join(index.to_string())
     }
@@ -138,7 +143,8 @@ pub(super) async fn pull(
 ) -> io::Result<()> {
     for (name, database) in cluster.databases() {
         for &index in database.open.iter().flat_map(|open| &open.entries) {
-            if payloads.get(index).await?.is_none() {
+            // What the log has here under this index may be another entry, which was never committed.
+            if !payloads.holds(index).await? {
                 let request = v1::ReadBlobRequest {
                     envelope: Some(envelope.clone()),
                     id: format!("{PAYLOAD_PREFIX}{index}"),

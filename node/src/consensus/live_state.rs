@@ -41,6 +41,8 @@ pub(super) struct Inner {
     counter: u64,
     /// Keep the parts of segments that are not complete yet.
     open: BTreeMap<DatabaseName, LogFilePin>,
+    /// Keep what the newest snapshot's state has of such segments: whoever gets the snapshot pulls it from here.
+    in_snapshot: Vec<LogFilePin>,
 }
 
 /// The live state. Shared by the state machine, which changes it, and everyone who looks at it.
@@ -63,6 +65,7 @@ impl LiveState {
             released: false,
             counter: 1,
             open: BTreeMap::new(),
+            in_snapshot: Vec::new(),
         };
         Self { inner: Mutex::new(inner), changed: tokio::sync::Notify::new(), positions, log }
     }
@@ -118,12 +121,9 @@ impl LiveState {
     /// Puts what a snapshot says in the place of everything.
     pub(super) fn replace(&self, meta: &SnapshotMetaOf<TypeConfig>, cluster: ClusterState) {
         let mut inner = self.lock();
-        inner.open.clear();
-        for (name, database) in cluster.databases() {
-            if let Some(first) = database.open.as_ref().and_then(|open| open.entries.first()) {
-                inner.open.insert(name.clone(), self.log.pin(*first, "a segment in parts"));
-            }
-        }
+        let open = first_parts(&cluster).map(|(name, first)| (name.clone(), self.log.pin(first, "a segment in parts")));
+        inner.open = open.collect();
+        inner.in_snapshot = self.pin_for_snapshot(&cluster);
         inner.cluster = cluster;
         inner.last_applied = meta.last_log_id;
         inner.membership = meta.last_membership.clone();
@@ -132,12 +132,22 @@ impl LiveState {
         self.wake();
     }
 
-    /// A copy of the state, for a snapshot.
-    pub(super) fn capture(&self) -> (SnapshotMetaOf<TypeConfig>, ClusterState) {
+    /// A copy of the state, for a snapshot, and the pins of what belongs to it.
+    pub(super) fn capture(&self) -> (SnapshotMetaOf<TypeConfig>, ClusterState, Vec<LogFilePin>) {
         let mut inner = self.lock();
         inner.bytes_since_snapshot = 0;
         let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership: inner.membership.clone() };
-        (meta, inner.cluster.clone())
+        (meta, inner.cluster.clone(), self.pin_for_snapshot(&inner.cluster))
+    }
+
+    /// Keeps what belongs to the newest snapshot, until the next one.
+    pub(super) fn keep_for_snapshot(&self, pins: Vec<LogFilePin>) {
+        let older = std::mem::replace(&mut self.lock().in_snapshot, pins);
+        drop(older);
+    }
+
+    fn pin_for_snapshot(&self, cluster: &ClusterState) -> Vec<LogFilePin> {
+        first_parts(cluster).map(|(_, first)| self.log.pin(first, "the newest snapshot")).collect()
     }
 
     /// Takes note of what consensus says of itself.
@@ -202,4 +212,11 @@ impl LiveState {
         let purged = self.log.state().purged.map_or(0, |id| id.index);
         applied.min(self.log.synced().map_or(0, |id| id.index).max(purged))
     }
+}
+
+/// The entries with the first parts of segments that are not complete.
+fn first_parts(cluster: &ClusterState) -> impl Iterator<Item = (&DatabaseName, u64)> {
+    let first =
+        |(name, database): (_, &crate::state::DatabaseState)| Some((name, *database.open.as_ref()?.entries.first()?));
+    cluster.databases().iter().filter_map(first)
 }

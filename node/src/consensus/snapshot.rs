@@ -24,6 +24,8 @@ use crate::store::position_log::PositionLog;
 pub(super) const MAX_MANIFEST_BYTES: usize = 1 << 30;
 const FILE: &str = "snapshot";
 const FILE_MAGIC: &[u8; 8] = b"SWSNAP\0\x01";
+/// Records of segments whose bytes the log no longer has: when there are more, a manifest has none of them.
+const MOST_GONE: usize = if cfg!(test) { 10 } else { 250_000 };
 /// Records read from the position log at once.
 const RECORDS: usize = 4096;
 
@@ -47,9 +49,18 @@ pub(super) enum DecodeManifestError {
     Database(u32),
 }
 
-/// Writes down the state at `index`, with every record of the position log up to the heads.
-pub(super) async fn encode(index: u64, cluster: ClusterState, positions: PositionLog) -> io::Result<Bytes> {
+/// Writes down the state at `index`, with the records of the position log up to the heads: all of those whose bytes
+/// this node's log has, which begins at `held_from`. The others are left out where they are too many: a manifest that
+/// grew with the whole history would in the end be too large for every node.
+pub(super) async fn encode(
+    index: u64,
+    cluster: ClusterState,
+    positions: PositionLog,
+    held_from: u64,
+) -> io::Result<Bytes> {
     let encoded = task::blocking(move || {
+        let is_held = |entries: &[u64]| entries.last().is_some_and(|last| *last >= held_from);
+        let mut gone = 0;
         let databases = cluster.to_manifest();
         let mut segments = Vec::new();
         for (number, (name, database)) in (0u32..).zip(cluster.databases()) {
@@ -60,14 +71,21 @@ pub(super) async fn encode(index: u64, cluster: ClusterState, positions: Positio
                     let records = positions.segments(name, Lineage(lineage), after, RECORDS);
                     let found = records.len();
                     after = records.last().map_or(after, |record| record.last);
-                    segments.extend(
-                        records.iter().filter(|record| record.last.0 <= limit).map(|one| encode_record(one, number)),
-                    );
+                    for record in records.iter().filter(|record| record.last.0 <= limit) {
+                        let held = is_held(&record.entries);
+                        gone += usize::from(!held);
+                        if held || gone <= MOST_GONE {
+                            segments.push(encode_record(record, number));
+                        }
+                    }
                     if found < RECORDS || after.0 >= limit {
                         break;
                     }
                 }
             }
+        }
+        if gone > MOST_GONE {
+            segments.retain(|segment| is_held(&segment.entries));
         }
         Bytes::from(v1::StateManifest { last_index: index, databases, segments }.encode_to_vec())
     });
@@ -99,13 +117,13 @@ impl SnapshotFile {
         Self { path: data_dir.join(FILE), writing: Mutex::new(()) }
     }
 
-    /// Makes this the newest snapshot, durable when it returns; an older one than is there changes nothing.
-    pub(super) async fn save(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<()> {
+    /// Makes this the newest snapshot, durable when it returns; false if there is one that is as new, which stays.
+    pub(super) async fn save(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<bool> {
         let _writing = self.writing.lock().await;
         if let Some(there) = self.load().await?
             && there.meta.last_log_id >= meta.last_log_id
         {
-            return Ok(());
+            return Ok(false);
         }
         let header = v1::SnapshotHeader {
             envelope: None,
@@ -118,7 +136,8 @@ impl SnapshotFile {
         contents.extend_from_slice(FILE_MAGIC);
         contents.extend_from_slice(&header.encode_length_delimited_to_vec());
         contents.extend_from_slice(manifest);
-        disk::replace_file(&self.path, contents.freeze()).await
+        disk::replace_file(&self.path, contents.freeze()).await?;
+        Ok(true)
     }
 
     /// The newest snapshot, if there is any.
@@ -145,3 +164,7 @@ impl SnapshotFile {
         Ok(Some(Snapshot { meta, snapshot: contents }))
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

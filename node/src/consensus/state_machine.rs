@@ -12,6 +12,7 @@ use super::live_state::LiveState;
 use super::snapshot::{self, SnapshotFile};
 use super::types::{RaftLogId, TypeConfig};
 use crate::state::ClusterState;
+use crate::store::log::LogFilePin;
 
 /// Entries applied before whoever waits for a change is woken.
 const WAKE_EVERY: usize = 64;
@@ -65,8 +66,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let (meta, cluster) = self.live.capture();
-        Builder { live: self.live.clone(), file: self.file.clone(), meta, cluster }
+        let (meta, cluster, pins) = self.live.capture();
+        Builder { live: self.live.clone(), file: self.file.clone(), meta, cluster, pins }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, data: Bytes) -> io::Result<()> {
@@ -90,6 +91,7 @@ pub(super) struct Builder {
     file: Arc<SnapshotFile>,
     meta: SnapshotMetaOf<TypeConfig>,
     cluster: ClusterState,
+    pins: Vec<LogFilePin>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -97,8 +99,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
-        let data = snapshot::encode(index, self.cluster.clone(), self.live.positions.clone()).await?;
-        self.file.save(&self.meta, &data).await?;
+        let held_from = self.live.log.first_held().unwrap_or(0);
+        let data = snapshot::encode(index, self.cluster.clone(), self.live.positions.clone(), held_from).await?;
+        if self.file.save(&self.meta, &data).await? {
+            self.live.keep_for_snapshot(std::mem::take(&mut self.pins));
+        }
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }
 }

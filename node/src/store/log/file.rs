@@ -134,7 +134,7 @@ impl LogFile {
     }
 
     /// Raft no longer needs entries up to `id`; durable when this returns. Their payloads stay while a pin wants them.
-    /// If `id` is beyond the last entry, the log goes on behind it.
+    /// If `id` is beyond the last entry, the log goes on behind it, and what is after the committed mark is cut off.
     ///
     /// # Errors
     /// If the log file is closed.
@@ -225,6 +225,11 @@ impl LogFile {
     /// Bytes of all pieces.
     pub fn bytes_on_disk(&self) -> u64 {
         self.shared.memory().bytes_on_disk()
+    }
+
+    /// The first entry whose payload is here, if any is.
+    pub fn first_held(&self) -> Option<u64> {
+        self.shared.memory().first_held()
     }
 
     /// Bytes of the pieces that a pin at `index` keeps.

@@ -252,6 +252,12 @@ impl Memory {
         if self.purged.is_some_and(|purged| id.index <= purged.index) {
             return Ok(());
         }
+        if self.last.is_some_and(|last| last.index < id.index) {
+            // A snapshot takes the place of what is missing here. An entry that was not known to be committed may be
+            // another one than the snapshot speaks of, so nobody may read it under its index.
+            let proven = [self.committed, self.purged].into_iter().flatten().max_by_key(|id| id.index);
+            self.truncate_after(proven)?;
+        }
         self.purged = Some(id);
         if self.last.is_none_or(|last| last.index <= id.index) {
             self.last = Some(id);
@@ -410,6 +416,12 @@ impl Memory {
 
     pub(super) fn bytes_on_disk(&self) -> u64 {
         self.sealed.values().map(|piece| piece.bytes).sum::<u64>() + self.current.bytes
+    }
+
+    /// The first entry that lies in a piece; all before it are gone.
+    pub(super) fn first_held(&self) -> Option<u64> {
+        let sealed = self.sealed.values().filter_map(|piece| piece.range).map(|(first, _)| first);
+        sealed.chain(self.current.index.first()).min()
     }
 
     pub(super) fn bytes_from(&self, index: u64) -> u64 {

@@ -1,0 +1,41 @@
+use seawall_proto::checksum::Checksum;
+use seawall_proto::position::{Epoch, PageSize};
+
+use super::*;
+use crate::store::sled_kv::SledKv;
+
+fn record(txid: u64) -> SegmentRecord {
+    SegmentRecord {
+        lineage: Lineage(1),
+        epoch: Epoch(1),
+        first: Txid(txid),
+        last: Txid(txid),
+        checksum_before: Checksum(txid - 1),
+        checksum_after: Checksum(txid),
+        commit_time_ms: 7,
+        page_size: PageSize::new(4096).unwrap(),
+        page_count: 1,
+        bytes: 100,
+        entries: vec![txid + 100],
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_does_not_grow_with_the_whole_history() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let positions = PositionLog::open(directory.path(), &SledKv::opener()).await.unwrap();
+    let name: DatabaseName = "app".parse().unwrap();
+    for txid in 1..=30 {
+        positions.insert(&name, record(txid), txid + 100);
+    }
+    let head = v1::Head { lineage: 1, txid: 25, ..v1::Head::default() };
+    let database = v1::DatabaseManifest { name: name.to_string(), head: Some(head), ..v1::DatabaseManifest::default() };
+    let cluster = ClusterState::from_manifest(vec![database]).unwrap();
+    for (held_from, expected) in [(0, 1..=25), (111, 1..=25), (112, 12..=25), (200, 1..=0)] {
+        let data = encode(125, cluster.clone(), positions.clone(), held_from).await.unwrap();
+        let records = decode(data).unwrap().records;
+        let firsts: Vec<u64> = records.iter().map(|(_, record)| record.first.0).collect();
+        assert_eq!(firsts, expected.collect::<Vec<_>>(), "the log begins at {held_from}");
+    }
+}
