@@ -50,7 +50,7 @@ fn never_ships_what_is_not_committed() {
     let commits = follower.model.commits;
     app.execute_batch("PRAGMA cache_size=5; BEGIN; UPDATE t SET text = hex(randomblob(500));").unwrap();
     assert!(std::fs::metadata(wal_of(&path)).unwrap().len() > 1_000_000, "the cache was to spill into the WAL");
-    assert_eq!(follower.capture.look(clock()).unwrap(), Look::Nothing);
+    assert_eq!(follower.capture.look().unwrap(), Look::Nothing);
     assert!(follower.capture.frames_pending());
     follower.settle();
     app.execute_batch("ROLLBACK").unwrap();
@@ -80,7 +80,7 @@ fn a_commit_frame_that_sqlite_does_not_acknowledge_is_a_phantom() {
     let mut phantom = after.clone();
     phantom.extend_from_slice(&after[before.len()..]);
     std::fs::write(&wal, &phantom).unwrap();
-    assert_eq!(follower.capture.look(clock()).unwrap(), Look::Nothing);
+    assert_eq!(follower.capture.look().unwrap(), Look::Nothing);
     assert!(follower.capture.frames_pending());
     follower.settle();
     assert_eq!(follower.model.commits, commits);
@@ -359,7 +359,7 @@ fn a_file_renamed_over_the_database_is_noticed() {
         std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
     }
     std::fs::rename(&replacement, &path).unwrap();
-    let error = follower.capture.look(clock()).unwrap_err();
+    let error = follower.capture.look().unwrap_err();
     assert!(matches!(error, CaptureError::Surprise(Surprise::DatabaseReplaced)), "{error}");
     follower.cycle();
     follower.settle();

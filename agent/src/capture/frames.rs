@@ -34,6 +34,11 @@ impl Chain {
         Self { salts, frame: 0, checksum, last_header: [0; FRAME_HEADER_BYTES] }
     }
 
+    /// Whether SQLite has the same checksum for its end, if it has frames.
+    pub(super) fn ends_as(&self, snapshot: &Snapshot) -> bool {
+        self.frame == 0 || self.checksum.sums == snapshot.frame_checksum
+    }
+
     /// Where it ends.
     pub(super) fn position(&self) -> WalPosition {
         let [a, b, c, d, e, f, g, h] = self.salts;

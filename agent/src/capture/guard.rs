@@ -101,16 +101,22 @@ impl Capture {
     /// # Errors
     /// [`OpenError`]: no such file, not in WAL mode, locked exclusively.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let look = || local::stat(path).map_err(|cause| cannot_look(path, cause));
+        let before = look()?;
         let (guard, spare) = (Connection::open(path)?, Connection::open(path)?);
         let mode = guard.journal_mode()?;
         if mode != "wal" {
             return Err(OpenError::NotWal { path: path.to_owned(), mode });
         }
         let page_size = guard.page_size()?;
-        let stat = local::stat(path).map_err(|cause| cannot_look(path, cause))?;
         let missing = || crate::sqlite::SqliteError::Missing { path: path.to_owned() };
-        let identity = stat.ok_or_else(missing)?.identity;
-        let mut wal_path = path.as_os_str().to_owned();
+        let identity = look()?.ok_or_else(missing)?.identity;
+        if before.map(|stat| stat.identity) != Some(identity) {
+            // Both connections must have opened this very file.
+            return Err(cannot_look(path, std::io::Error::other("it was replaced just now")));
+        }
+        // SQLite puts the WAL beside the file that symbolic links lead to.
+        let mut wal_path = guard.file().unwrap_or(path).as_os_str().to_owned();
         wal_path.push("-wal");
         Ok(Self {
             path: path.to_owned(),
@@ -250,7 +256,7 @@ impl Capture {
     ///
     /// # Errors
     /// [`CaptureError`]; with `Busy` nothing changed.
-    pub fn look(&mut self, now: UnixMillis) -> Result<Look, CaptureError> {
+    pub fn look(&mut self) -> Result<Look, CaptureError> {
         if self.target.is_some() {
             return Ok(Look::Found);
         }
@@ -259,7 +265,8 @@ impl Capture {
         let found = self.place(snapshot);
         match found {
             Ok(Some(snapshot)) => {
-                self.target = Some((snapshot, now));
+                // Read after the pin: an upper bound of when any of it was committed.
+                self.target = Some((snapshot, UnixMillis::now()));
                 if self.on_mark_zero {
                     // The pin guards better: behind a reader on mark 0 nothing can be backfilled.
                     self.guard.rollback();
@@ -289,6 +296,8 @@ impl Capture {
         match &frames.chain {
             Some(chain) if chain.salts == snapshot.salts => match snapshot.max_frame.cmp(&chain.frame) {
                 std::cmp::Ordering::Less => Err(Surprise::LostGuard),
+                // A WAL that was recovered short of what is captured may have grown to the same length again.
+                std::cmp::Ordering::Equal if !chain.ends_as(&snapshot) => Err(Surprise::LostGuard),
                 std::cmp::Ordering::Equal => Ok(None),
                 std::cmp::Ordering::Greater => Ok(Some(snapshot)),
             },
@@ -299,6 +308,27 @@ impl Capture {
             }
             _ => Err(Surprise::LostGuard),
         }
+    }
+
+    /// Leaves read mark 0, because nothing will be captured for a while: behind a reader there the application's
+    /// checkpoints get nowhere, each of its commits tries one, and all become slow.
+    ///
+    /// # Errors
+    /// [`CaptureError`]; with `Busy` nothing changed.
+    pub fn stand_guard(&mut self) -> Result<(), CaptureError> {
+        if !self.on_mark_zero || self.look()? == Look::Found {
+            return Ok(());
+        }
+        // A WAL without frames has no other mark: the first commit is the next occasion.
+        let snapshot = self.spare.pin()?;
+        if snapshot.is_some_and(|snapshot| snapshot.max_frame > 0) && self.is_captured(snapshot) {
+            self.guard.rollback();
+            std::mem::swap(&mut self.guard, &mut self.spare);
+            self.on_mark_zero = false;
+        } else {
+            self.spare.rollback();
+        }
+        Ok(())
     }
 
     /// Captures the next frames of what the last look found, about `budget` bytes of them. Once caught up, the pin has
@@ -389,7 +419,7 @@ impl Capture {
         let mut differs = None;
         let mut next = None;
         let mut left = count;
-        self.read_pages(first, |page, bytes| {
+        let read = self.read_pages(first, |page, bytes| {
             if left == 0 {
                 next = Some(page);
                 return false;
@@ -402,7 +432,8 @@ impl Capture {
         })?;
         match differs {
             Some(page) => Err(Surprise::PageDiffers(page).into()),
-            None => Ok(next),
+            None if read => Ok(next),
+            None => Ok(Some(first)),
         }
     }
 

@@ -45,12 +45,7 @@ impl Capture {
     ///
     /// # Errors
     /// [`CaptureError`]; with `Busy` nothing changed.
-    pub fn maintain(
-        &mut self,
-        now: Instant,
-        clock: UnixMillis,
-        sink: &mut dyn Sink,
-    ) -> Result<Maintained, CaptureError> {
+    pub fn maintain(&mut self, now: Instant, sink: &mut dyn Sink) -> Result<Maintained, CaptureError> {
         if self.target.is_some() || self.on_mark_zero || !self.exact {
             return Ok(Maintained::Nothing);
         }
@@ -87,7 +82,7 @@ impl Capture {
             }
             Action::Barrier => {
                 self.upkeep.last_barrier = Some(now.as_nanos());
-                let sealed = self.barrier(clock, sink);
+                let sealed = self.barrier(sink);
                 self.upkeep.failed_barriers =
                     if matches!(sealed, Ok(true)) { 0 } else { self.upkeep.failed_barriers.saturating_add(1) };
                 match sealed {
@@ -115,7 +110,7 @@ impl Capture {
     }
 
     /// Whether a snapshot is exactly what is captured.
-    fn is_captured(&self, snapshot: Option<Snapshot>) -> bool {
+    pub(super) fn is_captured(&self, snapshot: Option<Snapshot>) -> bool {
         snapshot.is_some_and(|snapshot| snapshot.max_frame == self.captured() && Some(snapshot.salts) == self.salts())
     }
 
@@ -140,15 +135,15 @@ impl Capture {
 
     /// Holds the write lock, writing nothing, while the last frames are captured and backfilled; answers whether the
     /// WAL can restart now.
-    fn barrier(&mut self, clock: UnixMillis, sink: &mut dyn Sink) -> Result<bool, CaptureError> {
+    fn barrier(&mut self, sink: &mut dyn Sink) -> Result<bool, CaptureError> {
         self.spare.begin_immediate()?;
         // From here on nothing can be committed and the WAL can't restart, until the spare lets go.
-        let sealed = self.seal(clock, sink);
+        let sealed = self.seal(sink);
         self.spare.rollback();
         sealed
     }
 
-    fn seal(&mut self, clock: UnixMillis, sink: &mut dyn Sink) -> Result<bool, CaptureError> {
+    fn seal(&mut self, sink: &mut dyn Sink) -> Result<bool, CaptureError> {
         self.guard.rollback();
         self.exact = false;
         let snapshot = insist(|| self.guard.pin())?.ok_or(Surprise::LostGuard)?;
@@ -159,7 +154,8 @@ impl Capture {
         if u64::from(snapshot.max_frame - self.captured()) * frame_bytes > SEAL_BYTES {
             return Ok(false);
         }
-        while !self.capture_to(&snapshot, clock, sink, usize::MAX)? {}
+        let time = UnixMillis::now();
+        while !self.capture_to(&snapshot, time, sink, usize::MAX)? {}
         self.guard.rollback();
         let backfilled = match self.guard.checkpoint_passively() {
             Ok(progress) => progress.backfilled == snapshot.max_frame,

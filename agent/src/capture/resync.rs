@@ -95,13 +95,13 @@ impl Resync {
         match self.phase {
             Phase::Hash { next } => {
                 if !self.hold {
-                    if capture.look(clock)? == Look::Found {
+                    if capture.look()? == Look::Found {
                         capture.note_commit(now);
                         if capture.advance(&mut HashesOnly, budget)? == Progress::More {
                             return Ok(Progress::More);
                         }
                     }
-                    capture.maintain(now, clock, &mut HashesOnly)?;
+                    capture.maintain(now, &mut HashesOnly)?;
                 }
                 self.phase = match hash(capture, next, pages)? {
                     Some(next) => Phase::Hash { next },

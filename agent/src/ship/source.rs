@@ -168,6 +168,11 @@ impl Source {
         self.resync.is_some()
     }
 
+    /// Whether the guard lets the WAL restart.
+    pub(super) fn at_rest(&self) -> bool {
+        self.capture.gives_way()
+    }
+
     /// Does one step: at most about a megabyte is read.
     ///
     /// # Errors
@@ -212,7 +217,7 @@ impl Source {
             return Ok(());
         }
         let fresh = !self.capture.is_advancing();
-        if self.capture.look(clock)? == Look::Found {
+        if self.capture.look()? == Look::Found {
             step.found = true;
             self.capture.note_commit(now);
             if self.capture.advance(&mut self.writer, STEP_BYTES)? == Progress::More {
@@ -221,13 +226,28 @@ impl Source {
         }
         step.caught_up = fresh;
         step.frames_pending = self.capture.frames_pending();
-        match self.capture.maintain(now, clock, &mut self.writer) {
+        match self.capture.maintain(now, &mut self.writer) {
             Ok(maintained) => step.maintained = maintained,
             // A checkpoint of somebody else is under way: ours can wait.
             Err(CaptureError::Busy) => {}
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Makes the guard harmless to an application that writes while nothing can be shipped.
+    ///
+    /// # Errors
+    /// [`CaptureError`], never `Busy`.
+    pub(super) fn stand_guard(&mut self) -> Result<(), CaptureError> {
+        // A resync keeps to the snapshot it has.
+        if self.resync.is_some() {
+            return Ok(());
+        }
+        match self.capture.stand_guard() {
+            Err(CaptureError::Busy) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// The barrier was busy and may be tried again at once.

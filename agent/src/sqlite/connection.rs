@@ -66,6 +66,11 @@ impl Connection {
         c::persist_wal(&self.inner).map_err(Fault::Code)
     }
 
+    /// The database file, with symbolic links followed.
+    pub fn file(&self) -> Option<&Path> {
+        self.inner.path().filter(|path| !path.is_empty()).map(Path::new)
+    }
+
     /// The journal mode in the database's header: `wal`, `delete`, …
     ///
     /// # Errors

@@ -211,7 +211,7 @@ impl Follower {
     }
 
     fn catch_up(&mut self) -> Result<bool, CaptureError> {
-        if patiently(|| self.capture.look(clock()))? == Look::Nothing {
+        if patiently(|| self.capture.look())? == Look::Nothing {
             return Ok(false);
         }
         self.capture.note_commit(Instant::now());
@@ -228,7 +228,7 @@ impl Follower {
     /// Captures all that is committed by now, then does what is due for the WAL. Answers whether anything was new.
     pub fn cycle(&mut self) -> bool {
         let found = self.catch_up().and_then(|found| {
-            match self.capture.maintain(Instant::now(), clock(), &mut self.model) {
+            match self.capture.maintain(Instant::now(), &mut self.model) {
                 Ok(Maintained::Sealed) => {
                     self.barriers += 1;
                     self.position = self.capture.position();
