@@ -247,6 +247,72 @@ async fn a_second_agent_waits_until_it_is_told_to_take_over_and_then_the_first_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_has_to_claim_again_leaves_the_database_to_whoever_took_over() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, app) = database(directory.path(), 4096);
+    insert(&app, 0, 200, 300);
+    let fake = Fake::start(1).await;
+    let agent = start(&fake, &path).await;
+    sync(&agent).await;
+    fake.with(|state| (state.epoch, state.stream_of) = (2, Some(77)));
+    drop(app);
+    let other = directory.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let (replacement, other_app) = database(&other, 4096);
+    drop(other_app);
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
+    }
+    std::fs::rename(&replacement, &path).unwrap();
+    until("the agent to stop", || agent.databases()[0].status().state == DatabaseState::Fenced).await;
+    fake.with(|state| assert_eq!(state.epoch, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_applications_checkpoints_get_through_while_the_cluster_is_away() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, app) = database(directory.path(), 4096);
+    insert(&app, 0, 200, 300);
+    let fake = Fake::start(2).await;
+    let known = AgentConfig { cluster: fake.addresses[..1].to_vec(), ..config(&fake, &path, false) };
+    let agent = Agent::start(known).await.unwrap();
+    sync(&agent).await;
+    let checkpoint = |mode: &str| {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        app.query_row(&sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(2)?))).unwrap()
+    };
+    // Only a guard on read mark 0 lets the WAL be cut.
+    until("the agent to give way", || checkpoint("TRUNCATE").0 == 0).await;
+    fake.lead(1);
+    until("the agent to miss the cluster", || agent.databases()[0].status().state == DatabaseState::Waiting).await;
+    insert(&app, 300, 400, 300);
+    until("a checkpoint to get through", || checkpoint("PASSIVE").1 > 0).await;
+    fake.lead(0);
+    sync(&agent).await;
+    assert_equal(&fake, &path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_behind_a_symbolic_link_is_shipped() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, app) = database(directory.path(), 4096);
+    insert(&app, 0, 200, 300);
+    let links = directory.path().join("links");
+    std::fs::create_dir(&links).unwrap();
+    let link = links.join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let fake = Fake::start(1).await;
+    let agent = start(&fake, &link).await;
+    sync(&agent).await;
+    write(&path, 0..10).await;
+    sync(&agent).await;
+    assert_equal(&fake, &path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unusable_databases_say_why_and_are_taken_up_once_they_are_mended() {
     seawall_host::real::install();
     let directory = tempfile::tempdir().unwrap();

@@ -66,8 +66,13 @@ impl Driver {
         let mut pause = RECLAIM_PAUSE;
         loop {
             let before = self.shared.status().head.txid;
-            match self.session(&changes, hold, reason.take()).await {
+            let (end, settled) = self.session(&changes, hold, reason).await;
+            if settled {
+                (hold, reason) = (false, None);
+            }
+            match end {
                 End::Unusable(error) => {
+                    // A comparison that is due stays due.
                     self.set(DatabaseState::Unusable, Some(error));
                     time::sleep(UNUSABLE_PAUSE).await;
                 }
@@ -104,7 +109,7 @@ impl Driver {
     }
 
     /// From opening the database to whatever ends that.
-    async fn session(&mut self, changes: &ChangeSignal, hold: bool, reason: Option<&'static str>) -> End {
+    async fn session(&mut self, changes: &ChangeSignal, hold: bool, reason: Option<&'static str>) -> (End, bool) {
         match self.begin(hold, reason).await {
             Ok((source, granted, head)) => {
                 let epoch = Epoch(granted.epoch);
@@ -128,14 +133,14 @@ impl Driver {
                 );
                 session.run().await
             }
-            Err(end) => end,
+            Err(end) => (end, false),
         }
     }
 
     async fn begin(&mut self, hold: bool, reason: Option<&'static str>) -> Result<(Source, Granted, Head), End> {
         // What can't be read need not be claimed.
         let mut capture = self.open().await?;
-        let granted = self.claim().await;
+        let granted = self.claim().await?;
         let mut head = granted.head.clone().unwrap_or_default();
         if reason.is_some() {
             // Going on from the WAL would only lead to the same end again.
@@ -148,7 +153,7 @@ impl Driver {
         // Copies that were found to be wrong are no base: everything is shipped.
         let comparable = head.txid > 0 && reason != Some(QUARANTINED);
         let base = match page_size.filter(|_| comparable) {
-            Some(_) => self.page_hashes(&head).await,
+            Some(_) => self.page_hashes(&head, granted.epoch).await?,
             None => None,
         };
         let busy_since = time::Instant::now();
@@ -191,7 +196,8 @@ impl Driver {
     }
 
     /// Claims the database, however long that takes.
-    async fn claim(&mut self) -> Granted {
+    async fn claim(&mut self) -> Result<Granted, End> {
+        let before = self.shared.status().epoch;
         let request = ClaimRequest {
             database: self.config.name.to_string(),
             agent_id: self.config.agent_id,
@@ -203,7 +209,14 @@ impl Driver {
             let problem = match self.cluster.claim(&request).await {
                 Ok(Outcome::Granted(granted)) => {
                     self.config.take_over = false;
-                    return granted;
+                    self.shared.update(|status| status.epoch = Epoch(granted.epoch));
+                    return Ok(granted);
+                }
+                Ok(Outcome::Held(held)) if before.0 > 0 && held.epoch > before.0 => {
+                    return Err(End::Fenced(format!(
+                        "another agent, {}, claimed `{}` with epoch {}",
+                        held.agent_label, self.config.name, held.epoch
+                    )));
                 }
                 Ok(Outcome::Held(held)) => format!(
                     "`{}` is shipped by another agent, {} (epoch {}): stop that one, or take over with --take-over",
@@ -218,13 +231,20 @@ impl Driver {
     }
 
     /// The page hashes of the head, however long that takes; `None` if no node has a copy to compare with.
-    async fn page_hashes(&mut self, head: &Head) -> Option<PageVector> {
+    async fn page_hashes(&mut self, head: &Head, epoch: u64) -> Result<Option<PageVector>, End> {
         loop {
             match self.cluster.page_hashes(&self.config.name, head).await {
-                Ok(vector) => return Some(vector),
-                Err(ClusterError::CopiesLost(_)) => return None,
+                Ok(vector) => return Ok(Some(vector)),
+                Err(ClusterError::CopiesLost(_)) => return Ok(None),
                 Err(error) => {
                     self.set(DatabaseState::Claiming, Some(error.to_string()));
+                    if let Ok(Some((_, newer))) = self.cluster.head(&self.config.name).await
+                        && newer > epoch
+                    {
+                        // The head may be another one by now, whose predecessors no node keeps hashes of.
+                        let error = format!("`{}` was claimed again with epoch {newer}", self.config.name);
+                        return Err(End::Reclaim { reason: "claimed-again", error, untrusted: false });
+                    }
                     time::sleep(random::jitter(CLAIM_PAUSE)).await;
                 }
             }

@@ -58,6 +58,11 @@ impl Outbox {
         self.acknowledged
     }
 
+    /// Segments on their way.
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes kept in memory.
     pub(super) fn bytes(&self) -> usize {
         self.segments.iter().filter(|segment| segment.kept).map(|segment| segment.bytes).sum()

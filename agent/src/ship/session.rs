@@ -23,6 +23,9 @@ use crate::status::DatabaseState;
 
 /// Encoded bytes that may wait for their acknowledgement; beyond them the WAL keeps what is committed.
 const IN_FLIGHT_BYTES: usize = 16 << 20;
+/// Segments that may wait for theirs: while they do, what is committed gathers into larger ones, each of which costs
+/// the cluster about the same.
+const IN_FLIGHT_SEGMENTS: usize = 64;
 /// A stream that acknowledges nothing for this long, with something on its way, is given up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Refusals in a row, without an acknowledgement, after which the database is claimed anew.
@@ -90,8 +93,14 @@ pub(super) struct Session<'a> {
     head: Position,
     outbox: Outbox,
     link: Option<Link>,
-    /// The last acknowledgement, or the last time that nothing was on its way.
+    /// The last time that something was acknowledged, that the network took something, or that nothing was on its way.
     progress: Instant,
+    /// The head that was claimed.
+    claimed: Txid,
+    /// The cluster has what this claim began with: a comparison, if one was due.
+    settled: bool,
+    /// The guard lets the WAL restart, which slows down an application that writes while nothing is captured.
+    at_rest: bool,
     fruitless: u32,
     barrier_attempts: u32,
     poll: Duration,
@@ -137,6 +146,9 @@ impl<'a> Session<'a> {
             outbox: Outbox::new(head.txid, head.checksum),
             link: None,
             progress: now,
+            claimed: head.txid,
+            settled: false,
+            at_rest: true,
             fruitless: 0,
             barrier_attempts: 0,
             poll: SHORTEST_POLL,
@@ -147,13 +159,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ships until something ends the claim.
-    pub(super) async fn run(mut self) -> End {
+    /// Ships until something ends the claim; answers also whether the cluster has what the claim began with.
+    pub(super) async fn run(mut self) -> (End, bool) {
         loop {
             if let Err(end) = self.turn().await {
-                return end;
+                return (end, self.settled);
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.outbox.bytes() >= IN_FLIGHT_BYTES || self.outbox.segments() >= IN_FLIGHT_SEGMENTS
     }
 
     async fn turn(&mut self) -> Result<(), End> {
@@ -170,12 +186,31 @@ impl<'a> Session<'a> {
             self.unlink("the leader acknowledges nothing");
             return Ok(());
         }
-        if self.outbox.bytes() >= IN_FLIGHT_BYTES {
+        if self.is_full() {
+            self.stand_guard().await?;
             return self.pause(SLOW_POLL, true).await;
         }
         self.waiting.0.extend(self.shared.take_requests().into_iter().map(|request| (None, request)));
         let step = self.step().await?;
         self.take_in(step).await
+    }
+
+    /// While nothing is captured the guard must not be where it slows the application down.
+    async fn stand_guard(&mut self) -> Result<(), End> {
+        if !self.at_rest {
+            return Ok(());
+        }
+        let Some(mut source) = self.source.take() else { return Ok(()) };
+        let done = task::blocking(move || {
+            let outcome = source.stand_guard();
+            (source, outcome)
+        })
+        .await;
+        let Ok((source, outcome)) = done else { return Ok(()) };
+        outcome.map_err(end_of)?;
+        self.at_rest = source.at_rest();
+        self.source = Some(source);
+        Ok(())
     }
 
     /// Lets the source do one step.
@@ -191,6 +226,7 @@ impl<'a> Session<'a> {
         let (source, step) = done.map_err(|_| lost())?;
         let step = step.map_err(end_of)?;
         self.source = Some(source);
+        self.at_rest = step.at_rest;
         Ok(step)
     }
 
@@ -218,6 +254,7 @@ impl<'a> Session<'a> {
         }
         if self.source.as_ref().is_some_and(|source| !source.resyncing()) {
             self.set_live();
+            self.settled |= self.outbox.segments() == 0 || self.outbox.acknowledged().0 > self.claimed;
         }
         if step.busy {
             return self.pause(random::jitter(SHORTEST_POLL), false).await;
@@ -297,8 +334,8 @@ impl<'a> Session<'a> {
 
     /// Waits for whatever comes first; `watching` also for changes of the WAL and requests.
     async fn pause(&mut self, delay: Duration, watching: bool) -> Result<(), End> {
+        let full = self.is_full();
         let Some(link) = &mut self.link else { return Ok(()) };
-        let full = self.outbox.bytes() >= IN_FLIGHT_BYTES;
         let event = {
             let answer = pin!(link.answers.message());
             let (shared, changes) = (self.shared, self.changes);
@@ -417,6 +454,7 @@ impl<'a> Session<'a> {
     async fn connect(&mut self) -> Result<(), End> {
         let mut pause = RELINK_PAUSE;
         loop {
+            self.stand_guard().await?;
             let problem = match self.cluster.head(&self.config.name).await {
                 Ok(Some((head, epoch))) => {
                     self.reconcile(&head, epoch)?;
@@ -484,6 +522,7 @@ impl<'a> Session<'a> {
                     Either::Left((answer, _)) => Some(Event::Answer(answer)),
                     Either::Right((Ok(Ok(permit)), _)) => {
                         permit.send(message);
+                        self.progress = Instant::now();
                         return Ok(());
                     }
                     Either::Right((Ok(Err(_)), _)) => None,

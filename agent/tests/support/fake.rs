@@ -3,7 +3,10 @@
 #![allow(dead_code, unreachable_pub, clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+
+use futures::future::{Either, select};
 
 use seawall_host::net::{self, Address, Server};
 use seawall_host::task;
@@ -13,7 +16,7 @@ use seawall_proto::segment::{SegmentDecoder, SegmentEvent};
 use seawall_proto::v1::append_response::{Outcome, Reason, Refused};
 use seawall_proto::v1::ingest_server::{Ingest, IngestServer};
 use seawall_proto::v1::{self, append_request, await_receipt_response, claim_response, get_head_response};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -52,6 +55,8 @@ pub struct State {
     pub stream_of: Option<u64>,
     pub faults: Vec<Fault>,
     pub parts: u32,
+    /// Ends streams that wait.
+    cut: Arc<Notify>,
     streams: u64,
     open: Option<(u64, Vec<v1::SegmentPart>)>,
 }
@@ -168,6 +173,14 @@ impl Fake {
         Self { state, addresses, servers }
     }
 
+    /// Another node leads from now on; streams end.
+    pub fn lead(&self, node: usize) {
+        self.with(|state| {
+            state.leader = node;
+            state.cut.notify_waiters();
+        });
+    }
+
     pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.state.lock().unwrap())
     }
@@ -251,7 +264,13 @@ impl Ingest for Node {
                 state.streams += 1;
                 state.streams
             };
-            while let Some(Ok(message)) = inbound.next().await {
+            let cut = Arc::clone(&state.lock().unwrap().cut);
+            loop {
+                let message = match select(pin!(inbound.next()), pin!(cut.notified())).await {
+                    Either::Left((message, _)) => message,
+                    Either::Right(_) => break,
+                };
+                let Some(Ok(message)) = message else { break };
                 let Some(append_request::Message::Part(part)) = message.message else { break };
                 let answer = {
                     let mut state = state.lock().unwrap();
