@@ -84,9 +84,15 @@ pub fn wait_for(what: &str, limit: Duration, mut condition: impl FnMut() -> bool
     }
 }
 
-/// Runs `seawall` with `arguments` to its end.
+/// Runs `seawall` with `arguments` to its end, with the keys of the tests' S3 server in the environment.
 pub fn seawall<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_seawall")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_seawall"))
+        .args(arguments)
+        .env("LITESTREAM_ACCESS_KEY_ID", "testkey")
+        .env("LITESTREAM_SECRET_ACCESS_KEY", "testsecret")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// Standard output of a command that must succeed.
