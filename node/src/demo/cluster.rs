@@ -105,10 +105,12 @@ impl EmbeddedCluster {
         }
         Ok(leader + 1)
     }
+}
 
-    /// Ends the nodes that live.
-    pub(super) fn stop(self) {
-        for Embedded { runtime, node } in self.nodes.into_iter().flatten() {
+impl Drop for EmbeddedCluster {
+    /// Ends the nodes that live. A runtime that is merely dropped would wait, which a task must not.
+    fn drop(&mut self) {
+        for Embedded { runtime, node } in self.nodes.drain(..).flatten() {
             runtime.shutdown_background();
             drop(node);
         }

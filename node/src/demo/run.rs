@@ -141,7 +141,7 @@ async fn demonstrate(directory: &Path, seconds: u64, say: &(dyn Fn(&str) + Send 
     let stat_path = database.clone();
     let database_bytes = task::blocking(move || local::stat(&stat_path)).await??.map_or(0, |stat| stat.len);
     agent.shutdown(Duration::from_secs(5)).await;
-    cluster.stop();
+    drop(cluster);
     Ok(Report {
         seconds: seconds.max(2),
         commits,
