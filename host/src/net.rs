@@ -114,7 +114,8 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
-/// A running server; dropping it closes its connections and its port.
+/// A running server. Dropping it closes its port; connections that are open end with what they carry, or with the
+/// runtime they run on.
 pub struct Server {
     address: Address,
     _task: OwnedTask,

@@ -12,7 +12,7 @@ use seawall_host::time;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::object_name::{Level, ObjectName};
-use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::segment::concat;
 use seawall_proto::v1;
 use tonic::{Request, Response, Status};
@@ -148,10 +148,11 @@ impl RestoreService {
         let status = image.status();
         let bytes = u64::from(status.page_count) * status.page_size.map_or(0, |size| u64::from(size.bytes()));
         let limit = READ_HOLD + Duration::from_secs(bytes / HOLD_RATE);
-        let hold = image.hold(limit).await.map_err(|error| moved(error.to_string()))?;
+        let told = Position { lineage: wanted.lineage, txid: wanted.last, checksum: wanted.checksum_after };
+        let hold = image.hold_at(told, limit).await.map_err(|error| moved(error.to_string()))?;
         self.described.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         let position = hold.manifest().position;
-        if (position.txid, position.checksum) != (wanted.last, wanted.checksum_after) {
+        if position != told {
             return Err(moved(format!("the image of {name} is at {position}, not at txid {}", wanted.last)));
         }
         Ok(hold.snapshot().map_err(|error| Status::data_loss(error.to_string())).boxed())

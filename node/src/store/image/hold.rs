@@ -54,14 +54,26 @@ pub(super) struct Batch {
 }
 
 impl Hold {
-    pub(super) async fn acquire(shared: &Arc<Shared>, limit: Duration) -> Result<Self, ImageError> {
+    /// A hold that waits for folds in turn, unless the image is at `known`: who was told of a position finds it, as
+    /// long as the hold under which it was told lasts.
+    pub(super) async fn acquire(
+        shared: &Arc<Shared>,
+        limit: Duration,
+        known: Option<Position>,
+    ) -> Result<Self, ImageError> {
         loop {
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
             let mut state = shared.state.lock().await;
-            if lock(&shared.holds).lets_in(Instant::now() + limit) {
+            let in_turn = lock(&shared.holds).lets_in(Instant::now() + limit);
+            if in_turn || known.is_some() {
                 let working = &shared.load(&mut state).await?.working;
                 let position = working.position;
+                if !in_turn && known != Some(position) {
+                    drop(state);
+                    changed.await;
+                    continue;
+                }
                 if !working.is_exact() && !working.is_consistent() {
                     let until = working.until();
                     return Err(ImageError::Recovering { image: shared.name(), folded: position.txid, until });

@@ -172,7 +172,16 @@ impl Image {
     /// # Errors
     /// [`ImageError::Quarantined`], [`ImageError::Recovering`], [`ImageError::Empty`], [`ImageError::Io`].
     pub async fn hold(&self, limit: Duration) -> Result<Hold, ImageError> {
-        Hold::acquire(&self.shared, limit).await
+        Hold::acquire(&self.shared, limit, None).await
+    }
+
+    /// As [`Image::hold`], but at once if the image is at `position`, whoever waits to fold: for those who were told
+    /// of that position under a hold that still lasts.
+    ///
+    /// # Errors
+    /// As [`Image::hold`].
+    pub async fn hold_at(&self, position: Position, limit: Duration) -> Result<Hold, ImageError> {
+        Hold::acquire(&self.shared, limit, Some(position)).await
     }
 
     /// Folds a whole segment; what is folded already is skipped. Waits for holds first.

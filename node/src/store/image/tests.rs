@@ -436,6 +436,29 @@ async fn a_hold_stops_folding_until_it_is_dropped_or_its_limit_has_passed() {
 }
 
 #[tokio::test]
+async fn who_was_told_of_a_held_position_finds_it_though_a_fold_waits() {
+    seawall_host::real::install();
+    let root = tempfile::tempdir().unwrap();
+    let (image, mut model, _) = two_segments(root.path()).await;
+    let told = image.hold(Duration::from_secs(20)).await.unwrap();
+    let position = told.manifest().position;
+    let folding = {
+        let (image, segment) = (image.clone(), model.segment(&[grow(30)]));
+        task::spawn(async move { fold(&image, &segment).await })
+    };
+    let early = time::timeout(Duration::from_millis(30), image.wait_folded(model.txid, LIMIT)).await;
+    assert!(early.is_err());
+    // Longer than the first, so that it would have to let the fold go first.
+    let outlasting = Duration::from_secs(100);
+    assert!(time::timeout(Duration::from_millis(30), image.hold(outlasting)).await.is_err());
+    let found = time::timeout(LIMIT, image.hold_at(position, outlasting)).await.unwrap().unwrap();
+    assert_eq!(found.manifest().position, position);
+    drop((told, found));
+    folding.await.unwrap().unwrap();
+    assert_is(&image, &model).await;
+}
+
+#[tokio::test]
 async fn waiting_for_a_txid_ends_at_the_fold_or_at_its_limit() {
     seawall_host::real::install();
     let root = tempfile::tempdir().unwrap();
