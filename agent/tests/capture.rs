@@ -253,6 +253,9 @@ fn a_new_page_size_is_shipped_as_one_whole_state() {
 
 #[test]
 fn gives_way_to_the_applications_own_truncating_checkpoint() {
+    if !support::has_python() {
+        return;
+    }
     world();
     let directory = tempfile::tempdir().unwrap();
     let (path, app) = database(directory.path(), 4096);
@@ -370,6 +373,9 @@ fn a_file_renamed_over_the_database_is_noticed() {
 
 #[test]
 fn a_change_past_the_wal_is_found_by_the_scrub() {
+    if !support::has_python() {
+        return;
+    }
     world();
     let directory = tempfile::tempdir().unwrap();
     let (path, app) = database(directory.path(), 4096);
@@ -397,6 +403,9 @@ fn a_change_past_the_wal_is_found_by_the_scrub() {
 
 #[test]
 fn frames_that_the_savepoint_defect_of_old_sqlite_hides_are_resynced() {
+    if !support::has_python() {
+        return;
+    }
     world();
     let directory = tempfile::tempdir().unwrap();
     let (path, app) = database(directory.path(), 4096);

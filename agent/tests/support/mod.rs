@@ -292,6 +292,17 @@ impl Follower {
     }
 }
 
+/// Whether there is a Python with SQLite to be an application in a process of its own. Where there is none, tests in
+/// CI fail and others are skipped.
+pub fn has_python() -> bool {
+    let found = Command::new("python3").args(["-c", "import sqlite3"]).status().is_ok_and(|status| status.success());
+    if !found {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "python3 with sqlite3 is needed");
+        eprintln!("SKIPPED: python3 with sqlite3 is needed");
+    }
+    found
+}
+
 /// Runs a Python program with the system's SQLite: an application in a process of its own.
 pub fn python(program: &str, arguments: &[&str]) -> Child {
     Command::new("python3")
