@@ -32,7 +32,7 @@ async fn a_manifest_does_not_grow_with_the_whole_history() {
     let head = v1::Head { lineage: 1, txid: 25, ..v1::Head::default() };
     let database = v1::DatabaseManifest { name: name.to_string(), head: Some(head), ..v1::DatabaseManifest::default() };
     let cluster = ClusterState::from_manifest(vec![database]).unwrap();
-    for (held_from, expected) in [(0, 1..=25), (111, 1..=25), (112, 12..=25), (200, 1..=0)] {
+    for (held_from, expected) in [(0, 1..26), (111, 1..26), (112, 12..26), (200, 26..26)] {
         let data = encode(125, cluster.clone(), positions.clone(), held_from).await.unwrap();
         let records = decode(data).unwrap().records;
         let firsts: Vec<u64> = records.iter().map(|(_, record)| record.first.0).collect();
