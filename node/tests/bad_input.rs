@@ -85,8 +85,11 @@ fn a_damaged_log_file_is_refused_with_its_name_and_the_way_out() {
     cluster.start_nodes();
     cluster.wait_for_leader();
     cluster.start_agent();
-    application::write(&database, 1, Some(100));
-    cluster.sync_until_done("app", "quorum", LONG);
+    // Many batches: damage to the newest one could not be told from a write that a crash cut off.
+    for _ in 0..20 {
+        application::write(&database, 1, Some(5));
+        cluster.sync_until_done("app", "quorum", LONG);
+    }
     cluster.kill_node(0);
     let piece = largest_file(&cluster.path("n1"));
     let mut bytes = fs::read(&piece).unwrap();
