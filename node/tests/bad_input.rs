@@ -11,12 +11,6 @@ use support::{Cluster, seawall, wait_for};
 
 const LONG: Duration = Duration::from_secs(60);
 
-#[test]
-#[ignore = "the application that other tests start as a process of its own"]
-fn application_process() {
-    application::run_if_asked();
-}
-
 fn log(cluster: &Cluster, name: &str) -> String {
     fs::read_to_string(cluster.path(name)).unwrap_or_default()
 }

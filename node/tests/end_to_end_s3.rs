@@ -14,12 +14,6 @@ use support::{Cluster, wait_for};
 const SEED: u64 = 11;
 const LONG: Duration = Duration::from_secs(60);
 
-#[test]
-#[ignore = "the application that other tests start as a process of its own"]
-fn application_process() {
-    application::run_if_asked();
-}
-
 fn destination(name: &str, secret: &str, endpoint: &str) -> String {
     format!(
         "  - {{ name: {name}, url: \"s3://{BUCKET}/prefix\", endpoint: \"{endpoint}\", region: us-east-1, \
