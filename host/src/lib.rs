@@ -9,6 +9,7 @@
 pub mod disk;
 pub mod local;
 pub mod net;
+pub mod probe;
 pub mod process;
 pub mod random;
 pub mod real;

@@ -35,6 +35,16 @@ pub trait World: Send + Sync + 'static {
     fn termination(&self) -> BoxFuture<'static, ()>;
     /// Ends this program at once; used where going on could lose data.
     fn halt(&self, reason: &str) -> !;
+    /// Hears that a rare path was taken; see [`crate::probe::sometimes`].
+    fn reached(&self, path: &'static str) {
+        let _ = path;
+    }
+    /// Whether the deliberate defect `name` is switched on; see [`crate::probe::mutant`].
+    #[cfg(feature = "mutants")]
+    fn has_mutant(&self, name: &'static str) -> bool {
+        let _ = name;
+        false
+    }
 }
 
 static PROCESS: OnceLock<Arc<dyn World>> = OnceLock::new();

@@ -11,7 +11,7 @@ use seawall_host::{disk, time};
 
 use crate::config::NodeConfig;
 use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
-use crate::destination::{self, InvalidDestination};
+use crate::destination::{self, InvalidDestination, NamedDestination};
 use crate::fanout::{Fanout, FanoutOptions};
 use crate::http::{self, Metrics, Readiness};
 use crate::replica::{Replica, Role};
@@ -22,6 +22,7 @@ use crate::service::restore::RestoreService;
 use crate::store::image::{Folder, ImageOptions, ImageStore};
 use crate::store::image_blobs::ImageBlobs;
 use crate::store::kv::OpenKv;
+use crate::store::log::LogOptions;
 
 /// How often the gauges of a node are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,15 +30,67 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartNodeError {
-    /// A destination's configuration does not fit.
-    #[error(transparent)]
-    Destination(#[from] InvalidDestination),
     /// Consensus, or the data directory.
     #[error(transparent)]
     Consensus(#[from] StartError),
     /// The disk or the network.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// How much a node gathers before it acts.
+#[derive(Clone, Debug)]
+pub struct NodeSizes {
+    /// Sizes of the log file.
+    pub log: LogOptions,
+    /// Bytes of log after which the Raft state is written down anew.
+    pub snapshot_bytes: u64,
+    /// Entries that stay in the log behind a snapshot.
+    pub keep_entries: u64,
+    /// Sizes of the images.
+    pub images: ImageOptions,
+    /// Windows and patience of the fan-out.
+    pub fanout: FanoutOptions,
+    /// Free bytes below which appends are refused; `None` for the usual share of the file system.
+    pub reserve: Option<u64>,
+}
+
+impl Default for NodeSizes {
+    fn default() -> Self {
+        Self {
+            log: LogOptions::default(),
+            snapshot_bytes: ConsensusOptions::SNAPSHOT_BYTES,
+            keep_entries: ConsensusOptions::KEEP_ENTRIES,
+            images: ImageOptions::default(),
+            fanout: FanoutOptions::default(),
+            reserve: None,
+        }
+    }
+}
+
+/// What a node is made of beside its configuration.
+pub struct NodeParts {
+    /// Opens the position log's storage engine.
+    pub open_kv: OpenKv,
+    /// Where it uploads to.
+    pub destinations: Vec<NamedDestination>,
+    /// How much it gathers before it acts.
+    pub sizes: NodeSizes,
+    /// The metrics of the process, for the one node of it that serves them.
+    pub metrics: Option<Metrics>,
+}
+
+impl NodeParts {
+    /// The usual sizes, no metrics, and the destinations that `config` names.
+    ///
+    /// # Errors
+    /// [`InvalidDestination`]: a destination's configuration does not fit.
+    pub fn new(config: &NodeConfig, open_kv: OpenKv) -> Result<Self, InvalidDestination> {
+        let environment = destination::process_environment;
+        let opened = config.destinations.iter().map(|config| destination::open(config, &environment));
+        let destinations = opened.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { open_kv, destinations, sizes: NodeSizes::default(), metrics: None })
+    }
 }
 
 /// A running node. Dropping it ends it as a crash would; [`Node::shutdown`] ends it in order.
@@ -54,31 +107,33 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node. `metrics` are those of the process, for the one node of it that serves them.
+    /// Starts a node.
     ///
     /// # Errors
     /// [`StartNodeError`]; nothing runs on then.
-    pub async fn start(config: NodeConfig, open_kv: OpenKv, metrics: Option<Metrics>) -> Result<Self, StartNodeError> {
-        let environment = destination::process_environment;
-        let opened = config.destinations.iter().map(|config| destination::open(config, &environment));
-        let destinations = opened.collect::<Result<Vec<_>, _>>()?;
-
+    pub async fn start(config: NodeConfig, parts: NodeParts) -> Result<Self, StartNodeError> {
+        let NodeParts { open_kv, destinations, sizes, metrics } = parts;
         let members = config.members.iter();
         let members = members.map(|member| ConfiguredNode { id: member.id, address: member.address.to_string() });
-        let options = ConsensusOptions::new(config.cluster_name, config.id, config.data_dir.clone(), members.collect());
+        let options = ConsensusOptions {
+            snapshot_bytes: sizes.snapshot_bytes,
+            keep_entries: sizes.keep_entries,
+            log: sizes.log,
+            ..ConsensusOptions::new(config.cluster_name, config.id, config.data_dir.clone(), members.collect())
+        };
         // Takes the data directory's lock, so it comes first.
         let started = Consensus::start(options, open_kv).await?;
         let (consensus, replica) = (started.consensus, started.replica);
-        let images = ImageStore::open(config.data_dir.join("images"), ImageOptions::default()).await?;
+        let images = ImageStore::open(config.data_dir.join("images"), sizes.images).await?;
         consensus.exchange_blobs(ImageBlobs::open(&config.data_dir, images.clone()).await?);
         let mut folder = Folder::start(replica.clone(), images.clone());
-        let admission = Admission::start(AdmissionOptions::new(config.data_dir.clone())).await?;
-        let fanout = Fanout::start(
-            FanoutOptions::default(),
-            destinations.clone(),
-            Arc::new(replica.clone()),
-            Arc::new(images.clone()),
-        );
+        let admission = Admission::start(AdmissionOptions {
+            reserve: sizes.reserve,
+            ..AdmissionOptions::new(config.data_dir.clone())
+        })
+        .await?;
+        let fanout =
+            Fanout::start(sizes.fanout, destinations.clone(), Arc::new(replica.clone()), Arc::new(images.clone()));
         folder.wait_pinned().await;
         consensus.release_log();
 

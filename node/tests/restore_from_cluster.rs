@@ -13,7 +13,7 @@ use history::{EPOCH, History};
 use seawall_host::net::{Address, Channel, ChannelOptions};
 use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_node::config::NodeConfig;
-use seawall_node::node::Node;
+use seawall_node::node::{Node, NodeParts};
 use seawall_node::restore::{
     ClusterSource, Outcome, Progress, RestoreError, RestoreOptions, Restored, SourceError, When, restore,
 };
@@ -70,7 +70,8 @@ impl Cluster {
             members = members.join(", "),
         );
         let config = NodeConfig::parse(&self.directory.path().join("node.yml"), &yaml, &|_| None).unwrap();
-        self.nodes[index] = Some(Node::start(config, SledKv::opener(), None).await.unwrap());
+        let parts = NodeParts::new(&config, SledKv::opener()).unwrap();
+        self.nodes[index] = Some(Node::start(config, parts).await.unwrap());
     }
 
     async fn status(&self, index: usize) -> Option<v1::GetStatusResponse> {

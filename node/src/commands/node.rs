@@ -9,7 +9,7 @@ use seawall_host::process;
 use super::error::CommandError;
 use crate::config::{NodeConfig, process_environment};
 use crate::http::Metrics;
-use crate::node::Node;
+use crate::node::{Node, NodeParts};
 use crate::store::sled_kv::SledKv;
 
 /// How long a stopping leader may take to hand over.
@@ -27,7 +27,10 @@ impl NodeArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
         let config = NodeConfig::load(&self.config, &process_environment).await?;
         let metrics = Metrics::install().map_err(|error| CommandError::failure(error.to_string()))?;
-        let node = Node::start(config, SledKv::opener(), Some(metrics)).await;
+        let parts = NodeParts::new(&config, SledKv::opener());
+        let mut parts = parts.map_err(|error| CommandError::failure(error.to_string()))?;
+        parts.metrics = Some(metrics);
+        let node = Node::start(config, parts).await;
         let node = node.map_err(|error| CommandError::failure(error.to_string()))?;
         process::termination().await;
         tracing::info!("handing over, then stopping");

@@ -60,9 +60,22 @@ pub struct ConsensusOptions {
 }
 
 impl ConsensusOptions {
+    /// The usual bytes of log between two snapshots.
+    pub const SNAPSHOT_BYTES: u64 = 256 << 20;
+    /// The usual number of entries that stay behind a snapshot.
+    pub const KEEP_ENTRIES: u64 = 1000;
+
     /// The usual sizes.
     pub fn new(cluster: String, id: u64, data_dir: PathBuf, nodes: Vec<ConfiguredNode>) -> Self {
-        Self { cluster, id, data_dir, nodes, snapshot_bytes: 256 << 20, keep_entries: 1000, log: LogOptions::default() }
+        Self {
+            cluster,
+            id,
+            data_dir,
+            nodes,
+            snapshot_bytes: Self::SNAPSHOT_BYTES,
+            keep_entries: Self::KEEP_ENTRIES,
+            log: LogOptions::default(),
+        }
     }
 }
 

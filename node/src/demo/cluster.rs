@@ -12,7 +12,7 @@ use tonic::service::Routes;
 
 use crate::config::{MemberConfig, NodeConfig};
 use crate::destination::{DestinationConfig, DestinationOptions};
-use crate::node::Node;
+use crate::node::{Node, NodeParts};
 use crate::store::sled_kv::SledKv;
 
 use super::run::DemoError;
@@ -51,7 +51,8 @@ impl EmbeddedCluster {
             };
             let name = format!("node-{}", member.id);
             let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build()?;
-            let started = runtime.spawn(Node::start(config, SledKv::opener(), None));
+            let parts = NodeParts::new(&config, SledKv::opener()).map_err(DemoError::Destination)?;
+            let started = runtime.spawn(Node::start(config, parts));
             starting.push((runtime, started));
         }
         let mut nodes = Vec::new();

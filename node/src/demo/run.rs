@@ -11,6 +11,7 @@ use seawall_host::time::{self, Instant};
 use seawall_host::{disk, local, random, task};
 use seawall_proto::database_name::DatabaseName;
 
+use crate::destination::InvalidDestination;
 use crate::destination::{self, DestinationOptions};
 use crate::node::StartNodeError;
 use crate::restore::{self, ClusterSource, DestinationSource, Outcome, Progress, RestoreOptions, RestoreSource};
@@ -42,6 +43,9 @@ pub enum DemoError {
     /// The directory has something in it.
     #[error("{} is not empty: name a directory that is, or does not exist", .0.display())]
     NotEmpty(PathBuf),
+    /// A destination cannot be used.
+    #[error(transparent)]
+    Destination(InvalidDestination),
     /// A node did not start.
     #[error(transparent)]
     Node(StartNodeError),

@@ -19,7 +19,7 @@ use tonic::Streaming;
 
 use super::head_vector::tests::parts;
 use crate::config::NodeConfig;
-use crate::node::Node;
+use crate::node::{Node, NodeParts};
 use crate::store::image::testing::{Change, Model};
 use crate::store::sled_kv::SledKv;
 
@@ -38,7 +38,8 @@ async fn start(directory: &Path) -> (Node, Client) {
         directory.display()
     );
     let config = NodeConfig::parse(&directory.join("node.yml"), &text, &|_| None).unwrap();
-    let node = Node::start(config, SledKv::opener(), None).await.unwrap();
+    let parts = NodeParts::new(&config, SledKv::opener()).unwrap();
+    let node = Node::start(config, parts).await.unwrap();
     let mut seen = 0;
     let leading = async {
         while !node.replica().leadership().is_leader {

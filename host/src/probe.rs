@@ -1,0 +1,20 @@
+//! What the simulator wants to know of the product, and what it may break in it on purpose.
+
+/// Tells the world that a rare path was taken; costs a virtual call. Names are sentences without a verb, such as
+/// `"leader change during upload"`; every one of them must be reached by the simulator's runs.
+pub fn sometimes(path: &'static str) {
+    crate::world::current().reached(path);
+}
+
+/// Whether the deliberate defect `name` is switched on. Always false, and compiled away, unless this crate is built
+/// with its feature `mutants`: only the simulator does that, to show that it would find such a defect.
+#[inline]
+pub fn mutant(name: &'static str) -> bool {
+    #[cfg(feature = "mutants")]
+    return crate::world::current().has_mutant(name);
+    #[cfg(not(feature = "mutants"))]
+    {
+        let _ = name;
+        false
+    }
+}

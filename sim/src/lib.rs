@@ -1,0 +1,5 @@
+//! The deterministic simulator: whole clusters, agents, real SQLite databases and destinations in one thread under
+//! virtual time, with everything broken that can break, and oracles that watch the promises.
+
+pub mod random;
+pub mod world;
