@@ -1,5 +1,8 @@
 //! The deterministic simulator: whole clusters, agents, real SQLite databases and destinations in one thread under
 //! virtual time, with everything broken that can break, and oracles that watch the promises.
 
+pub mod cli;
+pub mod fault_family;
 pub mod random;
+pub mod run;
 pub mod world;

@@ -1,3 +1,7 @@
 //! The simulator's command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sim::cli::main()
+}

@@ -1,0 +1,54 @@
+//! The command line: runs seeds in worker processes, replays and shrinks failures, and checks the simulator itself.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it stands outside every simulated world: real time, threads, randomness"
+)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod arguments;
+mod failure;
+mod replay;
+mod worker;
+
+/// Runs whole clusters of Seawall under virtual time and breaks everything that can break, reproducibly.
+#[derive(Parser)]
+#[command(name = "sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Replay(replay::Replay),
+    /// Runs what comes as JSON lines on standard input.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Parses the arguments and runs the command: 0 when everything held, 1 when something failed, 2 for bad arguments.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Replay(command) => command.run(),
+        Command::Worker => worker::serve(),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Refuses a mutant that this build does not have: the run would show nothing.
+fn check_mutant(mutant: Option<&str>) -> anyhow::Result<()> {
+    if mutant.is_some() && !cfg!(feature = "mutants") {
+        anyhow::bail!("this build has no mutants: build it with `--features mutants`");
+    }
+    Ok(())
+}
