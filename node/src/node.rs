@@ -10,7 +10,7 @@ use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::{disk, time};
 
 use crate::config::NodeConfig;
-use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
+use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, RaftInspection, StartError};
 use crate::destination::{self, InvalidDestination, NamedDestination};
 use crate::fanout::{Fanout, FanoutOptions};
 use crate::http::{self, Metrics, Readiness};
@@ -169,6 +169,11 @@ impl Node {
     /// What it knows.
     pub fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// A look at its part in consensus, for oracles; of the log's entries those from `from` on.
+    pub fn inspect(&self, from: u64) -> RaftInspection {
+        self.consensus.inspect(from)
     }
 
     /// Stops in order, within `limit`: a leader hands over first, images are made durable, connections close last.

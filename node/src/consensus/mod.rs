@@ -4,6 +4,7 @@ mod blobs;
 mod bootstrap;
 mod driver;
 mod identity;
+mod inspect;
 mod live_state;
 mod log_adapter;
 mod network;
@@ -18,6 +19,7 @@ pub mod types;
 mod wire;
 
 pub use blobs::{BlobSink, BlobSource, BlobStream, Blobs, Need};
+pub use inspect::{Ballot, InspectedMembership, RaftInspection};
 pub use start::{ConfiguredNode, Consensus, ConsensusOptions, StartError, Started};
 
 pub(crate) use replica::{PinCore, ReplicaCore};

@@ -117,9 +117,9 @@ pub struct Started {
 
 /// A node's part in consensus. Dropping it ends it as a crash would.
 pub struct Consensus {
-    raft: Raft,
-    live: Arc<LiveState>,
-    raft_id: u64,
+    pub(super) raft: Raft,
+    pub(super) live: Arc<LiveState>,
+    pub(super) raft_id: u64,
     blobs: Arc<OnceLock<Blobs>>,
     tasks: Vec<OwnedTask>,
     _lock: LockGuard,

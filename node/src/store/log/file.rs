@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::entry::{EntryHead, LogEntry, LogId};
 use super::error::OpenLogError;
+use super::inspection::LogInspection;
 use super::marks::MAX_VOTE;
 use super::memory::{Done, Found, Memory, Op};
 use super::pins::{LogFilePin, PinView};
@@ -240,6 +241,11 @@ impl LogFile {
     /// Bytes that are queued and not yet written.
     pub fn bytes_queued(&self) -> u64 {
         self.shared.memory().queued_bytes
+    }
+
+    /// A look from outside, for oracles; of the entries those from `from` on that are not purged.
+    pub fn inspect(&self, from: u64) -> LogInspection {
+        self.shared.memory().inspect(from)
     }
 
     /// Writes what is queued and a mark that says that nothing is missing, and stops. Later writes fail.

@@ -12,6 +12,7 @@ use super::cache::PayloadCache;
 use super::entry::{EntryHead, LogEntry, LogId};
 use super::file::LogOptions;
 use super::index::{PieceIndex, Row};
+use super::inspection::{InspectedEntry, LogInspection};
 use super::marks::Marks;
 use super::piece::{OpenPiece, SealedPiece};
 use super::record::{MAX_META, PayloadPlace};
@@ -343,6 +344,27 @@ impl Memory {
             entries.push((head, self.found(slot)));
         }
         entries
+    }
+
+    /// A look from outside; of the entries those from `from` on that are not purged.
+    pub(super) fn inspect(&self, from: u64) -> LogInspection {
+        let entry = |slot: &Slot| {
+            let (payload_crc, is_durable) = match &slot.place {
+                SlotPlace::Queued { payload, .. } => (crc32c::crc32c(payload), false),
+                SlotPlace::Written { place, .. } => (place.crc, true),
+            };
+            InspectedEntry::new(slot.id, &slot.meta, payload_crc, is_durable)
+        };
+        LogInspection {
+            vote: self.durable.vote.clone(),
+            committed: self.committed,
+            purged: self.purged,
+            last: self.last,
+            synced: self.durable.last,
+            entries: self.unpurged(from..u64::MAX).map(entry).collect(),
+            bytes_on_disk: self.bytes_on_disk(),
+            bytes_queued: self.queued_bytes,
+        }
     }
 
     fn found(&self, slot: &Slot) -> Found {
