@@ -93,7 +93,8 @@ impl Consensus {
         let inner = self.live.lock();
         let applied = inner.last_applied.map(LogId::from);
         let configs = inner.membership.membership().get_joint_config();
-        let membership = InspectedMembership { id: inner.membership.log_id().map(LogId::from), voters: configs.clone() };
+        let membership =
+            InspectedMembership { id: inner.membership.log_id().map(LogId::from), voters: configs.clone() };
         let databases = inner.cluster.to_manifest();
         drop(inner);
         let digest = digest(databases, &membership);
