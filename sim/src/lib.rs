@@ -2,6 +2,7 @@
 //! virtual time, with everything broken that can break, and oracles that watch the promises.
 
 pub mod cli;
+pub mod disk;
 pub mod fault_family;
 pub mod random;
 pub mod run;

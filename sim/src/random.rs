@@ -32,8 +32,18 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// How many there are.
-    pub const COUNT: usize = 9;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Schedule,
+        Self::Product,
+        Self::Network,
+        Self::Disk,
+        Self::Destination,
+        Self::Application,
+        Self::Faults,
+        Self::Oracles,
+        Self::Configuration,
+    ];
 }
 
 /// One stream of random draws.
@@ -47,6 +57,11 @@ impl Random {
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8] = stream as u8;
         Self(SmallRng::seed_from_u64(xxhash_rust::xxh3::xxh3_64(&key)))
+    }
+
+    /// A number that tells how far the stream is, without drawing from it.
+    pub(crate) fn mark(&self) -> u64 {
+        self.0.clone().next_u64()
     }
 
     /// Any number.
