@@ -5,5 +5,6 @@ pub mod cli;
 pub mod disk;
 pub mod fault_family;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod world;

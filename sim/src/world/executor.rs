@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::machine::Machine;
 use super::state::{Death, Slot, Task};
-use super::{SimWorld, Violation, panics};
+use super::{SimWorld, panics};
 use crate::random::Stream;
+use crate::report::Violation;
 
 /// So many polls without any passing of time are an endless loop.
 const POLLS_AT_ONE_MOMENT: u64 = 2_000_000;

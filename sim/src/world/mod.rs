@@ -20,11 +20,11 @@ use std::time::Duration;
 
 pub use machine::Machine;
 pub use network::{NetworkFaults, SimNetwork};
-pub use state::{Death, Violation};
-pub use trace::TraceEvent;
+pub use state::Death;
 
 use crate::disk::SimDisk;
 use crate::random::{Random, Stream};
+use crate::report::{TraceEvent, Violation};
 use state::State;
 
 /// What a world is told when it begins.

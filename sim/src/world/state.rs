@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
@@ -16,18 +15,7 @@ use super::machine::Machine;
 use super::trace::Trace;
 use crate::disk::SimDisk;
 use crate::random::{Random, Stream};
-
-/// A property that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{property}: {text}")]
-pub struct Violation {
-    /// Which property, in words.
-    pub property: String,
-    /// What was seen.
-    pub text: String,
-    /// When, in true virtual time.
-    pub at: Duration,
-}
+use crate::report::Violation;
 
 /// A program that ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,24 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::machine::Machine;
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraceEvent {
-    /// When, in true virtual time.
-    pub at: Duration,
-    /// The machine whose task was running.
-    pub machine: u32,
-    /// What kind of thing.
-    pub kind: String,
-    /// What is hashed of it.
-    pub value: u64,
-    /// For people; empty for polls and draws.
-    pub text: String,
-}
+use crate::report::TraceEvent;
 
 /// The trace of one world.
 #[derive(Debug)]
@@ -48,7 +32,7 @@ impl Trace {
         }
         if let Some(events) = &mut self.events {
             let at = Duration::from_nanos(now);
-            events.push(TraceEvent { at, machine: machine.0, kind: kind.to_owned(), value, text: text() });
+            events.push(TraceEvent { at, machine: machine.0, kind: kind.to_owned(), value, text: text(), hash: self.hash });
         }
     }
 
