@@ -122,8 +122,7 @@ fn poll(world: &Arc<SimWorld>, task: u64, machine: Machine, mut future: Task, ta
     // Before the poll, so that a wake-up in its midst counts.
     task_waker.queued.store(false, Ordering::Relaxed);
     let waker = Waker::from(task_waker);
-    let polled =
-        std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+    let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
     if let Some(panic) = panics::take() {
         let name = world.name_of(machine);
         world.violate("no task panics", format!("{name}: {panic}"));

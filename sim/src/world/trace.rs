@@ -32,7 +32,14 @@ impl Trace {
         }
         if let Some(events) = &mut self.events {
             let at = Duration::from_nanos(now);
-            events.push(TraceEvent { at, machine: machine.0, kind: kind.to_owned(), value, text: text(), hash: self.hash });
+            events.push(TraceEvent {
+                at,
+                machine: machine.0,
+                kind: kind.to_owned(),
+                value,
+                text: text(),
+                hash: self.hash,
+            });
         }
     }
 

@@ -29,7 +29,8 @@ pub(super) fn touched(world: &SimWorld, machine: Machine, path: &Path) {
     let ringing: Vec<Arc<Notify>> = {
         let mut state = world.state();
         let it = state.machine(machine);
-        let watched = |it: &&(std::path::PathBuf, Weak<Notify>)| it.0.as_os_str().as_encoded_bytes().starts_with(begins);
+        let watched =
+            |it: &&(std::path::PathBuf, Weak<Notify>)| it.0.as_os_str().as_encoded_bytes().starts_with(begins);
         let signals: Vec<_> = it.watches.iter().filter(watched).filter_map(|(_, signal)| signal.upgrade()).collect();
         let heard = |_: &Arc<Notify>| state.draw(Stream::Schedule, |random| random.below(MISSED)) > 0;
         signals.into_iter().filter(heard).collect()
