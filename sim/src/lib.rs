@@ -1,9 +1,11 @@
 //! The deterministic simulator: whole clusters, agents, real SQLite databases and destinations in one thread under
 //! virtual time, with everything broken that can break, and oracles that watch the promises.
 
+pub mod application;
 pub mod cli;
 pub mod disk;
 pub mod fault_family;
+pub mod oracles;
 pub mod random;
 pub mod report;
 pub mod run;
