@@ -9,8 +9,19 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod arguments;
+mod chain;
+mod coverage;
 mod failure;
+mod meta;
+mod mutants;
+mod pool;
+mod progress;
+mod regressions;
 mod replay;
+mod run;
+mod search;
+mod seat;
+mod shrink;
 mod worker;
 
 /// Runs whole clusters of Seawall under virtual time and breaks everything that can break, reproducibly.
@@ -23,7 +34,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Run),
     Replay(replay::Replay),
+    Shrink(shrink::Shrink),
+    Meta(meta::Meta),
+    Regressions(regressions::Regressions),
+    Mutants(mutants::Mutants),
     /// Runs what comes as JSON lines on standard input.
     #[command(hide = true)]
     Worker,
@@ -32,7 +48,12 @@ enum Command {
 /// Parses the arguments and runs the command: 0 when everything held, 1 when something failed, 2 for bad arguments.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(command) => command.run(),
         Command::Replay(command) => command.run(),
+        Command::Shrink(command) => command.run(),
+        Command::Meta(command) => command.run(),
+        Command::Regressions(command) => command.run(),
+        Command::Mutants(command) => command.run(),
         Command::Worker => worker::serve(),
     };
     match result {
@@ -52,3 +73,8 @@ fn check_mutant(mutant: Option<&str>) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// The rare paths that many runs together must reach.
+const RARE_PATHS: &[&str] = &[];
+/// The names of the deliberate defects.
+const MUTANTS: &[&str] = &[];
