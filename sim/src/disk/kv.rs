@@ -51,7 +51,8 @@ struct Replayed {
 
 impl SimKv {
     /// Opens the maps on `disk`.
-    pub fn opener(disk: SimDisk) -> OpenKv {
+    pub fn opener(disk: &SimDisk) -> OpenKv {
+        let disk = disk.clone();
         Arc::new(move |directory| {
             let disk = disk.clone();
             async move { Ok(Arc::new(Self::open(disk, directory).await?) as Arc<dyn OrderedKv>) }.boxed()

@@ -417,7 +417,7 @@ fn removed_directories_come_back_in_part_at_most() {
 }
 
 fn open_kv(disk: &SimDisk) -> Result<Arc<dyn OrderedKv>, KvError> {
-    let opener = SimKv::opener(disk.clone());
+    let opener = SimKv::opener(disk);
     loop {
         match now(opener(path("kv"))) {
             Err(KvError::Held { .. }) => {}
@@ -444,7 +444,7 @@ fn maps_survive_a_checkpoint() {
         now(kv.apply(vec![pair(1, None), pair(3, Some(3))])).unwrap();
         now(kv.checkpoint()).unwrap();
         sync_names(&disk);
-        let opener = SimKv::opener(disk.clone());
+        let opener = SimKv::opener(&disk);
         assert!(matches!(now(opener(path("kv"))), Err(KvError::Held { .. })));
         drop(kv);
         disk.crash(Crash::Power);
