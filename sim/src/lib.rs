@@ -3,7 +3,6 @@
 
 pub mod application;
 pub mod cli;
-pub mod destination;
 pub mod disk;
 pub mod fault_family;
 pub mod oracles;

@@ -74,17 +74,10 @@ impl Seat {
             None => self.worker.insert(Worker::start(&self.launcher)?),
         };
         let (report, failure) = match worker.run(options, self.launcher.limit) {
-            Ok(answer) => {
-                let failure = failure(options, &answer);
-                if answer.is_err() {
-                    // A panic may have left anything behind.
-                    self.worker = None;
-                }
-                (answer.ok(), failure)
-            }
+            Ok(answer) => (answer.as_ref().ok().cloned(), failure(options, &answer)),
             Err(lost) => {
                 self.worker = None;
-                (None, Some(*lost))
+                (None, Some(lost))
             }
         };
         Ok(Done { options: options.clone(), report, failure, took: started.elapsed() })
@@ -107,7 +100,7 @@ impl Worker {
         Ok(Self { child, input, answers, complaints })
     }
 
-    fn run(&mut self, options: &RunOptions, limit: Duration) -> Result<Answer, Box<Failure>> {
+    fn run(&mut self, options: &RunOptions, limit: Duration) -> Result<Answer, Failure> {
         let asked = serde_json::to_string(options).map_err(io::Error::from).and_then(|mut line| {
             line.push('\n');
             self.input.write_all(line.as_bytes())
@@ -117,24 +110,24 @@ impl Worker {
         }
         match self.answers.recv_timeout(limit) {
             Ok(Ok(line)) => serde_json::from_str(&line).map_err(|error| {
-                let text = format!("{error}, in: {}", clipped(&line));
-                Box::new(Failure::lost(options, "a worker answers with a report", text))
+                Failure::lost(options, "a worker answers with a report", format!("{error}, in: {}", clipped(&line)))
             }),
             Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(self.died(options)),
-            Err(RecvTimeoutError::Timeout) => {
-                let text = format!("it was still going on after {} real seconds", limit.as_secs_f64());
-                Err(Box::new(Failure::lost(options, "a run ends", text)))
-            }
+            Err(RecvTimeoutError::Timeout) => Err(Failure::lost(
+                options,
+                "a run ends",
+                format!("it was still going on after {} real seconds", limit.as_secs_f64()),
+            )),
         }
     }
 
-    fn died(&mut self, options: &RunOptions) -> Box<Failure> {
+    fn died(&mut self, options: &RunOptions) -> Failure {
         let how = match self.child.wait() {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
         let text = format!("the worker process ended ({how}){}", self.complaints.all());
-        Box::new(Failure::lost(options, "a run does not take its process down", text))
+        Failure::lost(options, "a run does not take its process down", text)
     }
 }
 
@@ -244,10 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_simulator_is_a_failure_and_the_next_run_gets_a_fresh_process() {
+    fn a_panic_of_the_simulator_is_a_failure_that_the_worker_survives() {
         let mut seat = seat("while read line; do echo '{\"Err\":\"index out of bounds\"}'; done", PATIENT);
         let done = seat.run(&RunOptions::new(1)).unwrap();
         assert_eq!(done.failure.unwrap().text, "index out of bounds");
-        assert!(seat.worker.is_none());
+        assert!(seat.worker.is_some());
     }
 }
