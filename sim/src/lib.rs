@@ -3,6 +3,7 @@
 
 pub mod application;
 pub mod cli;
+pub mod destination;
 pub mod disk;
 pub mod fault_family;
 pub mod oracles;

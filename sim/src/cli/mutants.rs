@@ -122,7 +122,7 @@ impl Mutants {
 #[derive(Debug)]
 enum Hit {
     /// It does not fail without.
-    Mutant(Done),
+    Mutant(Box<Done>),
     /// It fails anyway.
     Anyway(u64),
 }
@@ -134,7 +134,7 @@ impl Hit {
             return Ok(None);
         }
         let healthy = seat.run(&RunOptions { mutant: None, ..options.clone() })?;
-        Ok(Some(if healthy.failure.is_none() { Self::Mutant(done) } else { Self::Anyway(options.seed) }))
+        Ok(Some(if healthy.failure.is_none() { Self::Mutant(Box::new(done)) } else { Self::Anyway(options.seed) }))
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
     fn hit(seed: u64) -> Hit {
         let options = RunOptions { mutant: Some("unsynced-vote".into()), ..RunOptions::new(seed) };
         let failure = Some(Failure::lost(&options, "one leader a term", format!("seed {seed}")));
-        Hit::Mutant(Done { options, report: None, failure, took: Duration::ZERO })
+        Hit::Mutant(Box::new(Done { options, report: None, failure, took: Duration::ZERO }))
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use super::arguments::Shape;
 use super::worker::{failure, run_caught};
 use crate::run::RunReport;
+use crate::world;
 
 /// Runs one seed in this process, for a closer look. RUST_LOG shows the product's own log.
 #[derive(Args)]
@@ -32,7 +35,7 @@ impl Replay {
         super::check_mutant(self.mutant.as_deref())?;
         if std::env::var_os("RUST_LOG").is_some() {
             let filter = EnvFilter::from_default_env();
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_timer(VirtualTime).init();
         }
         let mut options = self.shape.options(self.seed, self.mutant.as_deref());
         options.trace = self.trace;
@@ -52,6 +55,18 @@ impl Replay {
         }
         output.flush()?;
         Ok(failure.is_none())
+    }
+}
+
+/// When and where a line was logged: true virtual time and the machine, as the trace has them.
+struct VirtualTime;
+
+impl FormatTime for VirtualTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        match world::try_current() {
+            Some(world) => write!(writer, "{:>13.6} {:<4}", world.time().as_secs_f64(), world.machine().to_string()),
+            None => Ok(()),
+        }
     }
 }
 

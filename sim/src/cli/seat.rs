@@ -74,10 +74,17 @@ impl Seat {
             None => self.worker.insert(Worker::start(&self.launcher)?),
         };
         let (report, failure) = match worker.run(options, self.launcher.limit) {
-            Ok(answer) => (answer.as_ref().ok().cloned(), failure(options, &answer)),
+            Ok(answer) => {
+                let failure = failure(options, &answer);
+                if answer.is_err() {
+                    // A panic may have left anything behind.
+                    self.worker = None;
+                }
+                (answer.ok(), failure)
+            }
             Err(lost) => {
                 self.worker = None;
-                (None, Some(lost))
+                (None, Some(*lost))
             }
         };
         Ok(Done { options: options.clone(), report, failure, took: started.elapsed() })
@@ -100,7 +107,7 @@ impl Worker {
         Ok(Self { child, input, answers, complaints })
     }
 
-    fn run(&mut self, options: &RunOptions, limit: Duration) -> Result<Answer, Failure> {
+    fn run(&mut self, options: &RunOptions, limit: Duration) -> Result<Answer, Box<Failure>> {
         let asked = serde_json::to_string(options).map_err(io::Error::from).and_then(|mut line| {
             line.push('\n');
             self.input.write_all(line.as_bytes())
@@ -110,24 +117,24 @@ impl Worker {
         }
         match self.answers.recv_timeout(limit) {
             Ok(Ok(line)) => serde_json::from_str(&line).map_err(|error| {
-                Failure::lost(options, "a worker answers with a report", format!("{error}, in: {}", clipped(&line)))
+                let text = format!("{error}, in: {}", clipped(&line));
+                Box::new(Failure::lost(options, "a worker answers with a report", text))
             }),
             Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(self.died(options)),
-            Err(RecvTimeoutError::Timeout) => Err(Failure::lost(
-                options,
-                "a run ends",
-                format!("it was still going on after {} real seconds", limit.as_secs_f64()),
-            )),
+            Err(RecvTimeoutError::Timeout) => {
+                let text = format!("it was still going on after {} real seconds", limit.as_secs_f64());
+                Err(Box::new(Failure::lost(options, "a run ends", text)))
+            }
         }
     }
 
-    fn died(&mut self, options: &RunOptions) -> Failure {
+    fn died(&mut self, options: &RunOptions) -> Box<Failure> {
         let how = match self.child.wait() {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
         let text = format!("the worker process ended ({how}){}", self.complaints.all());
-        Failure::lost(options, "a run does not take its process down", text)
+        Box::new(Failure::lost(options, "a run does not take its process down", text))
     }
 }
 
@@ -237,10 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_simulator_is_a_failure_that_the_worker_survives() {
+    fn a_panic_of_the_simulator_is_a_failure_and_the_next_run_gets_a_fresh_process() {
         let mut seat = seat("while read line; do echo '{\"Err\":\"index out of bounds\"}'; done", PATIENT);
         let done = seat.run(&RunOptions::new(1)).unwrap();
         assert_eq!(done.failure.unwrap().text, "index out of bounds");
-        assert!(seat.worker.is_some());
+        assert!(seat.worker.is_none());
     }
 }

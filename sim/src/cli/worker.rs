@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use super::failure::Failure;
 use crate::run::{RunOptions, RunReport, run_seed};
+use crate::world;
 
 /// What a worker answers.
 pub(super) type Answer = Result<RunReport, String>;
@@ -33,7 +34,8 @@ pub(super) fn serve() -> anyhow::Result<bool> {
 /// # Errors
 /// The message of a panic that got out of the world: a defect of the simulator.
 pub(super) fn run_caught(options: &RunOptions) -> Answer {
-    catch_unwind(AssertUnwindSafe(|| run_seed(options))).map_err(|panic| message(panic.as_ref()))
+    catch_unwind(AssertUnwindSafe(|| run_seed(options)))
+        .map_err(|panic| world::last_panic().unwrap_or_else(|| message(panic.as_ref())))
 }
 
 /// What an answer says of a run that failed.

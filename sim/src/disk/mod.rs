@@ -1,49 +1,26 @@
-//! stub
-use futures::future::BoxFuture;
-use seawall_host::disk::*;
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
-/// stub
-pub struct SimDisk;
-impl SimDisk {
-    /// stub
-    pub fn new() -> Self {
-        Self
-    }
-}
-impl Disk for SimDisk {
-    fn open(&self, _path: PathBuf, _mode: OpenMode) -> BoxFuture<'static, io::Result<Arc<dyn RawFile>>> {
-        todo!()
-    }
-    fn rename(&self, _from: PathBuf, _to: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn hard_link(&self, _from: PathBuf, _to: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn remove_file(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn remove_directory(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn create_directories(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn sync_directory(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<()>> {
-        todo!()
-    }
-    fn list(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<Vec<DirectoryEntry>>> {
-        todo!()
-    }
-    fn exists(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<bool>> {
-        todo!()
-    }
-    fn space(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<Space>> {
-        todo!()
-    }
-    fn lock(&self, _path: PathBuf) -> BoxFuture<'static, io::Result<LockGuard>> {
-        todo!()
-    }
-}
+//! Disks of simulated machines.
+//!
+//! What is written is pending until it is synced: contents and length of a file until the file's sync, names until
+//! the sync of their directory. A [`Crash::Process`] takes locks and open files; a [`Crash::Power`] also decides for
+//! each pending page whether it is kept, dropped or torn at a sector, and for each pending name whether it is there.
+//! Synced data under synced names survive both. Changes of the same name happen in their order, and a rename wholly
+//! or not at all, as journalling file systems have it; more than that (a sync of a new file that takes its name along)
+//! is not promised by any of them and not done here.
+
+mod dice;
+mod faults;
+mod file;
+mod handle;
+mod kv;
+mod names;
+mod sim_disk;
+mod state;
+
+pub use dice::Dice;
+pub use faults::DiskFaults;
+pub use kv::SimKv;
+pub use sim_disk::{Rot, SimDisk};
+pub use state::Crash;
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,11 @@ pub(crate) fn try_current() -> Option<Arc<SimWorld>> {
     CURRENT.try_with(|slot| slot.try_borrow().ok().and_then(|world| world.clone())).ok().flatten()
 }
 
+/// The last panic on this thread since the last call, with its place, if a world was there to note it.
+pub(crate) fn last_panic() -> Option<String> {
+    panics::take()
+}
+
 impl SimWorld {
     /// A world of its own for `seed`.
     pub fn new(seed: u64, options: WorldOptions) -> Arc<Self> {
