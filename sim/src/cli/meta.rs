@@ -106,10 +106,11 @@ fn disagreement(runs: &[Done; 3]) -> Option<String> {
     pairs.into_iter().find_map(|(which, one, other)| {
         let what = match (&one.report, &other.report) {
             (Some(one), Some(other)) => unequal(one, other)?,
-            (None, None) => return None,
+            // Nothing is known of them, so nothing shows that they are equal.
+            (None, None) => "both lost their process".into(),
             _ => "one of them lost its process".into(),
         };
-        Some(format!("{which} differs from the first: {what}"))
+        Some(format!("{which} does not equal the first: {what}"))
     })
 }
 
@@ -139,11 +140,11 @@ mod tests {
     fn three_runs_agree_or_the_odd_one_is_named() {
         assert_eq!(disagreement(&[done(1), done(1), done(1)]), None);
         let text = disagreement(&[done(1), done(2), done(1)]).unwrap();
-        assert!(text.starts_with("the second run in one process differs"), "{text}");
+        assert!(text.starts_with("the second run in one process does not equal"), "{text}");
         let text = disagreement(&[done(1), done(1), done(2)]).unwrap();
         assert_eq!(
             text,
-            "the run in a fresh process differs from the first: hash 0000000000000002, not 0000000000000001"
+            "the run in a fresh process does not equal the first: hash 0000000000000002, not 0000000000000001"
         );
     }
 
@@ -154,6 +155,8 @@ mod tests {
         assert!(disagreement(&[done(1), done(1), other]).unwrap().contains("what is reported is not"));
         let mut lost = done(1);
         lost.report = None;
-        assert!(disagreement(&[done(1), lost, done(1)]).unwrap().contains("lost its process"));
+        assert!(disagreement(&[done(1), lost, done(1)]).unwrap().contains("one of them lost its process"));
+        let lost = || Done { report: None, ..done(1) };
+        assert!(disagreement(&[lost(), lost(), lost()]).unwrap().contains("both lost their process"));
     }
 }

@@ -60,7 +60,7 @@ impl Run {
             |_, done| {
                 progress.step();
                 if let (Some(failure), false) = (&done.failure, self.json) {
-                    progress.print(&format!("\n{failure}\n"));
+                    progress.print(&format!("\n{failure}"));
                 }
                 summary.add(done);
                 if summary.failures.is_empty() || self.keep_going {
@@ -76,7 +76,7 @@ impl Run {
         if self.json {
             println!("{}", serde_json::to_string_pretty(&summary)?);
         } else {
-            println!("{summary}");
+            println!("\n{summary}");
             if !complete {
                 println!("FAILED: rare paths were never reached");
             }
