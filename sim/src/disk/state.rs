@@ -8,47 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use seawall_host::disk::{DirectoryEntry, OpenMode, Space};
 
+mod death;
+mod naming;
+
+pub use death::Crash;
+pub(super) use death::Survival;
+
 use super::faults::{DiskFaults, no_space_error};
 use super::file::{Contents, PAGE};
 use super::names::{Journal, Name, NameChange};
-use crate::random::Random;
-
-/// How a machine dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// The program is killed (`kill -9`): all that it wrote stays, its locks and open files do not.
-    Process,
-    /// The machine loses power: of what was pending, some survives.
-    Power,
-}
-
-/// How much of what is pending survives a loss of power.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Survival {
-    keep: f64,
-    tear: f64,
-}
-
-impl Survival {
-    #[cfg(test)]
-    pub(super) const NOTHING: Self = Self { keep: 0.0, tear: 0.0 };
-
-    pub(super) fn draw(random: &mut Random) -> Self {
-        match random.below(5) {
-            0 => Self { keep: 0.0, tear: 0.0 },
-            1 => Self { keep: 1.0, tear: 0.0 },
-            _ => Self { keep: 0.1 + random.below(85) as f64 / 100.0, tear: 0.2 },
-        }
-    }
-
-    pub(super) fn keeps(self, random: &mut Random) -> bool {
-        random.chance(self.keep)
-    }
-
-    pub(super) fn tears(self, random: &mut Random) -> bool {
-        random.chance(self.tear)
-    }
-}
 
 /// Identifies a file or directory whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -358,94 +326,6 @@ impl State {
         }
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (self.place(from)?, self.place(to)?);
-        let number = self.child(from.0, &from.1)?.ok_or_else(not_found)?;
-        if let Some(target) = self.child(to.0, &to.1)? {
-            if target == number {
-                return Ok(());
-            }
-            match (self.is_directory(number), self.is_directory(target)) {
-                (false, true) => return Err(io::ErrorKind::IsADirectory.into()),
-                (true, false) => return Err(io::ErrorKind::NotADirectory.into()),
-                (true, true) if !self.directory(target)?.live.is_empty() => {
-                    return Err(io::ErrorKind::DirectoryNotEmpty.into());
-                }
-                _ => {}
-            }
-        }
-        self.change(NameChange { removed: Some(from), added: Some((to, number)) });
-        Ok(())
-    }
-
-    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let number = self.find(from)?;
-        self.contents(number)?;
-        let to = self.place(to)?;
-        if self.child(to.0, &to.1)?.is_some() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        self.change(NameChange { removed: None, added: Some((to, number)) });
-        Ok(())
-    }
-
-    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        let name = self.place(path)?;
-        let number = self.child(name.0, &name.1)?.ok_or_else(not_found)?;
-        self.contents(number)?;
-        self.change(NameChange { removed: Some(name), added: None });
-        Ok(())
-    }
-
-    pub(super) fn remove_directory(&mut self, path: &Path) -> io::Result<()> {
-        let name = self.place(path)?;
-        let number = self.child(name.0, &name.1)?.ok_or_else(not_found)?;
-        self.directory(number)?;
-        self.remove_tree(name, number);
-        Ok(())
-    }
-
-    /// Removes what is inside first, each a change of its own.
-    fn remove_tree(&mut self, name: Name, number: InodeNumber) {
-        let inside: Vec<_> = self
-            .directory(number)
-            .map(|directory| directory.live.iter().map(|(name, number)| (Arc::clone(name), *number)).collect())
-            .unwrap_or_default();
-        for (child, child_number) in inside {
-            self.remove_tree((number, child), child_number);
-        }
-        self.change(NameChange { removed: Some(name), added: None });
-    }
-
-    pub(super) fn create_directories(&mut self, path: &Path) -> io::Result<()> {
-        let mut at = ROOT;
-        for name in components(path) {
-            at = match self.child(at, &name)? {
-                Some(number) => number,
-                None => self.create((at, name.into()), Kind::Directory(Directory::default()))?,
-            };
-        }
-        self.directory(at).map(|_| ())
-    }
-
-    /// As [`State::create_directories`], and makes them durable.
-    pub(super) fn prepare_directories(&mut self, path: &Path) -> io::Result<()> {
-        self.create_directories(path)?;
-        for ancestor in path.ancestors() {
-            self.sync_directory(ancestor)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
-        let number = self.find(path)?;
-        self.directory(number)?;
-        for change in self.journal.take_synced(number) {
-            self.commit(change);
-        }
-        Ok(())
-    }
-
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
         let entry = |(name, number): (&Arc<str>, &InodeNumber)| DirectoryEntry {
             name: name.to_string(),
@@ -496,65 +376,6 @@ impl State {
         if life == self.life {
             self.locks.remove(&number);
             self.remove_user(number);
-        }
-    }
-
-    /// The machine dies.
-    pub(super) fn crash(&mut self, crash: Crash, random: &mut Random) {
-        self.life += 1;
-        self.locks.clear();
-        match crash {
-            Crash::Process => {
-                for inode in self.inodes.values_mut() {
-                    if let Kind::File(contents) = &mut inode.kind {
-                        contents.lose_program();
-                    }
-                }
-            }
-            Crash::Power => {
-                let survival = Survival::draw(random);
-                for change in self.journal.lose_power(survival, random) {
-                    self.commit(change);
-                }
-                for inode in self.inodes.values_mut() {
-                    match &mut inode.kind {
-                        Kind::File(contents) => contents.lose_power(survival, random),
-                        Kind::Directory(directory) => directory.live = directory.durable.clone(),
-                    }
-                }
-            }
-        }
-        self.recount();
-    }
-
-    /// Counts anew who needs which inode, and forgets those that nobody does.
-    fn recount(&mut self) {
-        let (mut users, mut promises) = (BTreeMap::from([(ROOT, 1)]), BTreeMap::from([(ROOT, 1)]));
-        self.journal.inodes().for_each(|number| *promises.entry(number).or_insert(0) += 1);
-        // Reachable by live or durable names, or about to be.
-        let mut reached: BTreeSet<InodeNumber> = promises.keys().copied().collect();
-        let mut queue: Vec<InodeNumber> = reached.iter().copied().collect();
-        while let Some(number) = queue.pop() {
-            let Ok(directory) = self.directory(number) else { continue };
-            for (names, counts) in [(&directory.live, &mut users), (&directory.durable, &mut promises)] {
-                for number in names.values() {
-                    *counts.entry(*number).or_insert(0) += 1;
-                    if reached.insert(*number) {
-                        queue.push(*number);
-                    }
-                }
-            }
-        }
-        self.inodes.retain(|number, _| reached.contains(number));
-        self.used_pages = 0;
-        for (number, inode) in &mut self.inodes {
-            inode.users = users.get(number).copied().unwrap_or(0);
-            inode.promises = promises.get(number).copied().unwrap_or(0);
-            if let Kind::File(contents) = &inode.kind
-                && inode.users > 0
-            {
-                self.used_pages += contents.allocated();
-            }
         }
     }
 }
