@@ -271,6 +271,19 @@ fn renames_happen_wholly_or_not_at_all() {
 }
 
 #[test]
+fn what_takes_the_name_of_a_renamed_file_does_not_destroy_it() {
+    for seed in 0..300 {
+        let disk = disk(seed);
+        durable(&disk, "a", b"old");
+        now(disk.rename(path("a"), path("b"))).unwrap();
+        open(&disk, "a");
+        disk.crash(Crash::Power);
+        let old = Some(b"old".to_vec());
+        assert!(peek(&disk, "a") == old || peek(&disk, "b") == old, "seed {seed}");
+    }
+}
+
+#[test]
 fn unsynced_pages_are_kept_dropped_or_torn() {
     let counts = outcomes(|seed| {
         let disk = disk(seed);
