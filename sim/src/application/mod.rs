@@ -14,3 +14,6 @@ mod transactions;
 mod workload;
 
 pub use program::{Application, ApplicationOptions, ApplicationRemains};
+
+#[cfg(test)]
+mod capture_tests;
