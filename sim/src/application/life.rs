@@ -28,7 +28,7 @@ pub(super) struct Active(Arc<Life>);
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
-        self.0.left.notify_one();
+        self.0.left.notify_waiters();
     }
 }
 

@@ -140,7 +140,8 @@ impl Application {
         }
     }
 
-    /// Commits one small change, whether or not the application runs; answers the number of the state.
+    /// Commits one small change, whether or not the application runs; answers the number of the state. Its machine must
+    /// be switched on.
     ///
     /// # Errors
     /// [`SourceError`].
