@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use seawall_host::local::{self, Identity};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, PageSize};
@@ -215,9 +216,17 @@ impl Capture {
         salts[..4].copy_from_slice(&recorded.salt1.to_be_bytes());
         salts[4..].copy_from_slice(&recorded.salt2.to_be_bytes());
         if chain.salts != salts {
+            if mutant("resume-on-changed-salts") {
+                self.vector = vector.clone();
+                return Ok(Resumption::Continued);
+            }
             return Ok(Resumption::OtherWal);
         }
         if recorded.frame > chain.frame {
+            if mutant("lost-tail-not-noticed") {
+                self.vector = vector.clone();
+                return Ok(Resumption::Continued);
+            }
             return Ok(Resumption::LostTail);
         }
         if recorded.frame == 0 {
@@ -303,6 +312,7 @@ impl Capture {
             },
             // A guard on mark 0 allows one restart; all that was before it is captured.
             _ if self.on_mark_zero => {
+                sometimes("WAL restarted by the application");
                 frames.restart(snapshot.salts);
                 Ok(Some(snapshot))
             }
@@ -439,6 +449,9 @@ impl Capture {
 
     /// That the files at the paths are still those that were opened.
     fn check_identity(&self) -> Result<(), CaptureError> {
+        if mutant("replaced-database-not-noticed") {
+            return Ok(());
+        }
         let unreadable = |path: &Path, cause| CaptureError::Unusable(cannot_look(path, cause));
         let stat = local::stat(&self.path).map_err(|cause| unreadable(&self.path, cause))?;
         if stat.map(|stat| stat.identity) != Some(self.identity) {

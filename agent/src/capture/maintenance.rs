@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use seawall_host::probe::mutant;
 use seawall_host::time::{Instant, UnixMillis};
 
 use super::error::{CaptureError, Surprise};
@@ -48,6 +49,11 @@ impl Capture {
     pub fn maintain(&mut self, now: Instant, sink: &mut dyn Sink) -> Result<Maintained, CaptureError> {
         if self.target.is_some() || self.on_mark_zero || !self.exact {
             return Ok(Maintained::Nothing);
+        }
+        if mutant("wal-released-before-captured") {
+            self.guard.rollback();
+            self.on_mark_zero = true;
+            return Ok(Maintained::GaveWay);
         }
         let captured = self.captured();
         let progress = self.spare.progress()?;

@@ -1,5 +1,6 @@
 //! Comparing the database with the last state shipped, and shipping what differs as one transaction.
 
+use seawall_host::probe::sometimes;
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::PageNumber;
@@ -105,7 +106,10 @@ impl Resync {
                 }
                 self.phase = match hash(capture, next, pages)? {
                     Some(next) => Phase::Hash { next },
-                    None if self.nothing_differs(capture) => Phase::Done,
+                    None if self.nothing_differs(capture) => {
+                        sometimes("resync without a difference");
+                        Phase::Done
+                    }
                     None => Phase::Ship { next: PageNumber(1) },
                 };
             }

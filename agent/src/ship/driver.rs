@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seawall_host::probe::sometimes;
 use seawall_host::watch::ChangeSignal;
 use seawall_host::{random, task, time, watch};
 use seawall_proto::checksum::Checksum;
@@ -86,6 +87,7 @@ impl Driver {
                     time::sleep(random::jitter(pause)).await;
                 }
                 End::Fenced(error) => {
+                    sometimes("agent fenced off");
                     tracing::error!(database = %self.config.name, error, "another agent has taken over: no longer shipping");
                     self.set(DatabaseState::Fenced, Some(error));
                     self.waiting.refuse(&SyncError::Fenced);
@@ -162,6 +164,13 @@ impl Driver {
             let started = task::blocking(move || Source::start(capture, &head_now, base_now, hold)).await;
             match started.map_err(|error| End::Unusable(error.to_string()))? {
                 Ok((source, compare_because)) => {
+                    match compare_because {
+                        None => sometimes("agent gone on without a resync"),
+                        Some("wal-restarted") => sometimes("resync after the WAL restarted"),
+                        Some("source-lost-its-tail") => sometimes("resync after the source lost its tail"),
+                        Some("first-time") => {}
+                        Some(_) => sometimes("resync for another reason"),
+                    }
                     if let Some(because) = compare_because {
                         let because = reason.unwrap_or(because);
                         tracing::info!(database = %self.config.name, reason = because, "comparing with the cluster's copy");

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time::Instant;
 use seawall_host::watch::ChangeSignal;
 use seawall_host::{random, task, time};
@@ -187,6 +188,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if self.is_full() {
+            sometimes("agent held up by what is not acknowledged");
             self.stand_guard().await?;
             return self.pause(SLOW_POLL, true).await;
         }
@@ -244,6 +246,10 @@ impl<'a> Session<'a> {
         if step.transactions > 0 {
             metrics::counter!("seawall_agent_transactions_total", "database" => self.config.name.to_string())
                 .increment(step.transactions);
+        }
+        if mutant("agent-acknowledges-before-quorum") {
+            self.outbox.acknowledge(step.last);
+            self.report();
         }
         self.shared.update(|status| status.shipped = step.last);
         if step.caught_up {
@@ -416,6 +422,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Reason::NoSpace => {
+                sometimes("agent told to wait for space");
                 self.wait_state(error);
                 time::sleep(random::jitter(NO_SPACE_PAUSE)).await;
                 Ok(())
@@ -484,6 +491,7 @@ impl<'a> Session<'a> {
         }
         self.progress = Instant::now();
         for part in self.outbox.parts() {
+            sometimes("part sent again by another stream");
             self.send(part).await?;
         }
         Ok(())
@@ -494,8 +502,17 @@ impl<'a> Session<'a> {
             let error = format!("another agent claimed `{}` with epoch {epoch}", self.config.name);
             return Err(End::Fenced(error));
         }
-        let reconciled =
-            if head.lineage == self.head.lineage.0 { self.outbox.reconcile(head) } else { Reconciled::Foreign };
+        let before = self.outbox.segments();
+        let reconciled = if mutant("retry-without-dedupe") {
+            Reconciled::Resend
+        } else if head.lineage == self.head.lineage.0 {
+            self.outbox.reconcile(head)
+        } else {
+            Reconciled::Foreign
+        };
+        if self.outbox.segments() < before {
+            sometimes("unknown outcome resolved by reading the head");
+        }
         self.report();
         match reconciled {
             Reconciled::Resend => Ok(()),
@@ -504,6 +521,7 @@ impl<'a> Session<'a> {
                 Err(End::Reclaim { reason: "large-transaction-cut-off", error, untrusted: false })
             }
             Reconciled::Foreign => {
+                sometimes("head of the cluster unknown to the agent");
                 let error = format!("the cluster's head {} is no state that this agent shipped", head.txid);
                 Err(End::Reclaim { reason: "foreign-head", error, untrusted: false })
             }
@@ -587,7 +605,10 @@ impl<'a> Session<'a> {
         };
         metrics::counter!(counter, "database" => self.config.name.to_string()).increment(1);
         self.shared.update(|status| match maintained {
-            Maintained::Checkpointed => status.checkpoints += 1,
+            Maintained::Checkpointed => {
+                sometimes("checkpoint by the agent");
+                status.checkpoints += 1;
+            }
             Maintained::Sealed | Maintained::NotSealed => status.barriers += 1,
             Maintained::Busy => status.busy_barriers += 1,
             Maintained::Nothing | Maintained::GaveWay => {}

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use seawall_host::disk;
+use seawall_host::probe::sometimes;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::{MAX_PART_BYTES, v1};
@@ -158,6 +159,7 @@ pub(super) async fn pull(
                         return Err(io::Error::other(format!("a peer's part of a segment of {name} is too large")));
                     }
                 }
+                sometimes("payload of an open transaction pulled from a peer");
                 payloads.put(index, bytes.into()).await?;
             }
         }
@@ -173,6 +175,10 @@ pub(super) async fn pull(
     for blob in listed {
         let offset = blobs.sink.held(blob.clone()).await?;
         if offset < blob.size {
+            sometimes("image pulled from a peer");
+            if offset > 0 {
+                sometimes("pull of an image resumed");
+            }
             tracing::info!(blob = blob.id, size = blob.size, offset, "pulling from a peer");
             let request = v1::ReadBlobRequest { envelope: Some(envelope.clone()), id: blob.id.clone(), offset };
             let bytes = fetch(&mut peer, request).await?;

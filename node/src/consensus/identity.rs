@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use seawall_host::probe::{mutant, sometimes};
 use seawall_proto::v1;
 use tonic::Status;
 
@@ -60,7 +61,11 @@ impl Identity {
             return Err(Status::invalid_argument("the request does not say whom it is for"));
         };
         let node = self.configured_id;
+        if mutant("identity-not-checked") {
+            return Ok(());
+        }
         let Some(cluster) = self.cluster() else {
+            sometimes("message to an emptied node refused");
             let message = format!("node {node} has an empty data directory and belongs to no cluster");
             return Err(Status::failed_precondition(message));
         };

@@ -9,6 +9,7 @@ use openraft::alias::{SnapshotMetaOf, StoredMembershipOf};
 use openraft::entry::{EntryPayload, RaftEntry};
 use openraft::storage::SnapshotMeta;
 use openraft::{ServerState, StoredMembership};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time;
 use seawall_proto::database_name::DatabaseName;
 
@@ -88,6 +89,9 @@ impl LiveState {
                 let len = u32::try_from(request.payload.len()).unwrap_or(u32::MAX);
                 let effect = inner.cluster.apply(&request.command, id.index, len);
                 if let Some((name, record)) = effect.record {
+                    if record.entries.len() > 1 {
+                        sometimes("transaction in several parts complete");
+                    }
                     self.positions.insert(&name, record, id.index);
                 }
                 self.keep_open_segment(&mut inner, &request.command);
@@ -110,7 +114,13 @@ impl LiveState {
         let Ok(name) = name else { return };
         let open = inner.cluster.databases().get(&name).and_then(|database| database.open.as_ref());
         match open.and_then(|open| open.entries.first()) {
-            None => drop(inner.open.remove(&name)),
+            None => {
+                let open = inner.open.remove(&name);
+                if open.is_some() && matches!(command.command, Some(Command::Claim(_))) {
+                    sometimes("transaction in parts cut off by a claim");
+                }
+            }
+            Some(_) if mutant("open-transaction-not-pinned") => {}
             Some(&first) => {
                 let pin = inner.open.entry(name).or_insert_with(|| self.log.pin(first, "a segment in parts"));
                 pin.advance(first);
@@ -136,7 +146,9 @@ impl LiveState {
     pub(super) fn capture(&self) -> (SnapshotMetaOf<TypeConfig>, ClusterState, Vec<LogFilePin>) {
         let mut inner = self.lock();
         inner.bytes_since_snapshot = 0;
-        let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership: inner.membership.clone() };
+        let membership = inner.membership.clone();
+        let last_membership = if mutant("snapshot-without-membership") { Default::default() } else { membership };
+        let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership };
         (meta, inner.cluster.clone(), self.pin_for_snapshot(&inner.cluster))
     }
 

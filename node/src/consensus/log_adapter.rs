@@ -7,6 +7,7 @@ use std::ops::{Bound, RangeBounds};
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use prost::Message;
+use seawall_host::probe::sometimes;
 use seawall_proto::v1;
 
 use super::types::{Entry, EntryPayload, Payload, RaftLogId, TypeConfig, Vote};
@@ -126,10 +127,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        sometimes("log truncated by a new leader");
         self.0.truncate_after(last.map(Into::into)).await
     }
 
     async fn purge(&mut self, id: RaftLogId) -> io::Result<()> {
+        sometimes("log purged");
         self.0.purge(id.into()).await
     }
 }

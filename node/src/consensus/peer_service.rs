@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
+use seawall_host::probe::mutant;
 use seawall_host::time;
 use seawall_proto::v1;
 use seawall_proto::v1::peer_server::Peer;
@@ -177,10 +178,12 @@ impl Peer for PeerService {
         let address =
             address.ok_or_else(|| Status::failed_precondition("the sender is no member of its own cluster"))?;
         let peer = self.network.peer(&address, Purpose::Snapshot);
-        let pulled = blobs::pull(peer, self.identity.envelope(sender), &cluster, &self.payloads, self.blobs.get());
-        pulled
-            .await
-            .map_err(|error| Status::unavailable(format!("cannot pull what belongs to the snapshot: {error}")))?;
+        if !mutant("snapshot-without-its-blobs") {
+            let pulled = blobs::pull(peer, self.identity.envelope(sender), &cluster, &self.payloads, self.blobs.get());
+            pulled
+                .await
+                .map_err(|error| Status::unavailable(format!("cannot pull what belongs to the snapshot: {error}")))?;
+        }
         let installed =
             self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: manifest }).await.map_err(stopped)?;
         Ok(Response::new(v1::InstallSnapshotResponse { vote: Some(wire::vote(&installed.vote)) }))

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
@@ -84,6 +85,9 @@ impl ReplicaCore {
     }
 
     pub(crate) async fn read_index(&self, limit: Duration) -> Result<u64, ProposeError> {
+        if mutant("read-index-without-leader") {
+            return Ok(self.live.lock().last_applied.map_or(0, |id| id.index));
+        }
         let deadline = time::Instant::now() + limit;
         let asked = time::timeout_at(deadline, own_read_index(&self.raft)).await;
         match asked.unwrap_or_else(|elapsed| Err(ProposeError::Unknown(elapsed.to_string()))) {
@@ -104,7 +108,10 @@ impl ReplicaCore {
             .map_err(|elapsed| ProposeError::Unknown(elapsed.to_string()))?
             .map_err(|status| ProposeError::Unknown(format!("{member}: {}", status.message())))?;
         match answer.into_inner().outcome {
-            Some(v1::read_index_response::Outcome::Index(index)) => Ok(index),
+            Some(v1::read_index_response::Outcome::Index(index)) => {
+                sometimes("read index had from the leader by another node");
+                Ok(index)
+            }
             Some(v1::read_index_response::Outcome::NotLeader(other)) => {
                 let address = Some(other.leader_address).filter(|address| !address.is_empty());
                 Err(ProposeError::NotLeader { leader_address: address })

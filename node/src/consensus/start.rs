@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use openraft::{Config, ServerState, SnapshotPolicy};
 use seawall_host::disk::{self, LockGuard};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task::{self, OwnedTask};
 use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::v1::peer_server::PeerServer;
@@ -144,6 +145,9 @@ impl Consensus {
             return Err(StartError::LogMissing(data_dir));
         }
         let positions = PositionLog::open(&data_dir, &open_kv).await?;
+        if mutant("position-log-not-rebuilt") {
+            positions.trust_up_to(stored.committed.map_or(0, |id| id.index));
+        }
         let identity = Arc::new(Identity::new(options.cluster.clone(), options.id, &stored.identity));
         let network = Network::new(identity.clone());
         let live = Arc::new(LiveState::new(positions, log.clone()));
@@ -220,6 +224,9 @@ impl Consensus {
             let own = self.raft_id;
             let handed =
                 self.live.wait(HAND_OVER_LIMIT, |inner| inner.standing.leader.is_some_and(|id| id != own)).await;
+            if handed {
+                sometimes("leadership handed over");
+            }
             tracing::info!(handed, "stopped leading");
         }
         if let Err(error) = self.raft.shutdown().await {
@@ -265,7 +272,7 @@ fn raft_config(cluster: &str) -> Result<Config, StartError> {
         election_timeout_min: 1000,
         election_timeout_max: 2000,
         enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mutant("leader-restore-on")),
         max_payload_entries: 128,
         api_channel_size: Some(1024),
         snapshot_policy: SnapshotPolicy::Never,

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use seawall_host::probe::{mutant, sometimes};
+use seawall_host::{task, time};
 
 use super::live_state::LiveState;
 use super::snapshot::{self, SnapshotFile};
@@ -16,6 +19,9 @@ use crate::store::log::LogFilePin;
 
 /// Entries applied before whoever waits for a change is woken.
 const WAKE_EVERY: usize = 64;
+
+/// How late the deliberate defects do what they should have done at once.
+const LATE: Duration = Duration::from_millis(100);
 
 /// The state machine of a node.
 pub(super) struct StateMachine {
@@ -72,6 +78,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, data: Bytes) -> io::Result<()> {
         let manifest = snapshot::decode(data.clone()).map_err(io::Error::other)?;
+        sometimes("snapshot installed");
         // The file before the position log: that one is built again from it.
         self.file.save(meta, &data).await?;
         let index = meta.last_log_id.map_or(0, |id| id.index);
@@ -99,9 +106,20 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        sometimes("snapshot of the Raft state built");
+        if mutant("apply-not-atomic") {
+            time::sleep(LATE).await;
+            self.cluster = self.live.lock().cluster.clone();
+        }
         let held_from = self.live.log.first_held().unwrap_or(0);
         let data = snapshot::encode(index, self.cluster.clone(), self.live.positions.clone(), held_from).await?;
-        if self.file.save(&self.meta, &data).await? {
+        if mutant("purge-before-snapshot") {
+            let (file, meta, data) = (self.file.clone(), self.meta.clone(), data.clone());
+            task::spawn(async move {
+                time::sleep(LATE * 20).await;
+                let _ = file.save(&meta, &data).await;
+            });
+        } else if self.file.save(&self.meta, &data).await? {
             self.live.keep_for_snapshot(std::mem::take(&mut self.pins));
         }
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::select;
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_host::{random, task::spawn_owned};
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::plan::{LaneProgress, Situation, Step, Taken, Window, back_off, decide};
 use super::progress::Reporter;
 use super::status::LaneBoard;
-use super::upload::{self, UploadError};
+use super::upload::{self, UploadError, Uploaded};
 use super::{CommittedLog, FanoutOptions, SnapshotSource};
 use crate::destination::{Creation, NamedDestination};
 
@@ -214,14 +215,27 @@ impl Lane {
         // Never closed, so that the only way on is with the permits.
         let Ok(_room) = outlet.memory.acquire_many(kib).await else { return };
         let place = &*outlet.destination.destination;
+        if mutant("watermark-before-upload") {
+            let ahead = self.progress.after_window(self.window.last(), self.window.bytes(), UnixMillis::now());
+            self.context.reporter.report(&board.database, &board.destination, ahead, true);
+        }
+        board.state().uploading = true;
         let uploaded =
             upload::upload_window(&self.context.log, place, &board.database, &self.window, window_bytes).await;
+        board.state().uploading = false;
+        let uploaded = match uploaded {
+            Err(UploadError::Gone(_)) if mutant("gap-counted-as-uploaded") => Ok(Uploaded { bytes: 0 }),
+            uploaded => uploaded,
+        };
         match uploaded {
             Ok(uploaded) => {
                 let awaited = close_to > self.progress.watermark;
                 let now = UnixMillis::now();
                 self.progress = self.progress.after_window(self.window.last(), uploaded.bytes, now);
                 self.window = Window::new(self.progress.watermark);
+                if self.uploads.failures > 0 {
+                    sometimes("upload succeeded after it failed");
+                }
                 self.uploads.succeeded();
                 board.metrics.uploaded(Level::Log, uploaded.bytes);
                 let mut state = board.state();
@@ -277,7 +291,9 @@ impl Lane {
         match result {
             Ok(position) => {
                 self.progress = self.progress.after_snapshot(position.txid, begun, bytes_before, for_gap);
+                sometimes("snapshot uploaded");
                 if for_gap {
+                    sometimes("history at a destination gone on from a snapshot");
                     self.gap = false;
                     self.window = Window::new(self.progress.watermark);
                 }
@@ -325,6 +341,7 @@ async fn upload_snapshot(context: &LaneContext, lineage: Lineage, at_least: Txid
     let place = &*outlet.destination.destination;
     match place.create_streaming(&path, Some(snapshot.size_hint), content).await? {
         Creation::Created => {}
+        Creation::AlreadyExists if mutant("existing-object-not-read-back") => {}
         Creation::AlreadyExists => upload::prove(place, &path, name, None).await?,
     }
     let bytes = *counted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -71,6 +71,8 @@ pub(super) struct Progressing {
     pub(super) close_to: Txid,
     /// Someone began to wait since the lane last looked.
     pub(super) asked: bool,
+    /// A window is on its way.
+    pub(super) uploading: bool,
 }
 
 /// What a lane's task shares with the rest of the node.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use seawall_host::probe::sometimes;
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
@@ -170,6 +171,9 @@ impl Supervisor {
         if leads && self.session.is_none() {
             self.begin_session();
         } else if !leads && self.session.take().is_some() {
+            if self.board().lanes.values().any(|lane| lane.state().uploading) {
+                sometimes("leader change during an upload");
+            }
             *self.board() = Board::default();
         }
         let databases = self.log.databases();

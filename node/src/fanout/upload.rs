@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
@@ -73,15 +74,22 @@ pub(super) async fn upload_window(
             // Asked for before anything is sent, so that a hole in the log is not taken for a broken stream.
             let first = log.segment_part(large, 0).await.map_err(UploadError::Log)?;
             let first = first.ok_or(UploadError::Gone(large.first))?;
+            sometimes("large segment streamed to a destination");
             let content = stream_segment(Arc::clone(log), large.clone(), first);
             destination.create_streaming(&path, Some(large.bytes), content).await?
         }
         segments => {
             let parts = join(log, database, segments, name, before).await?;
-            destination.create(&path, parts).await?
+            match destination.create(&path, parts).await {
+                Err(DestinationError::Unavailable { .. }) if mutant("success-before-put-completed") => {
+                    Creation::Created
+                }
+                created => created?,
+            }
         }
     };
-    if creation == Creation::AlreadyExists {
+    if creation == Creation::AlreadyExists && !mutant("existing-object-not-read-back") {
+        sometimes("object already at its destination");
         prove(destination, &path, name, Some(before)).await?;
     }
     Ok(Uploaded { bytes: window.bytes() })

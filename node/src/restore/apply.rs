@@ -6,6 +6,7 @@ use std::io;
 use bytes::Bytes;
 use futures::StreamExt;
 use seawall_host::disk::File;
+use seawall_host::probe::mutant;
 use seawall_proto::object_name::Level;
 use seawall_proto::position::{Lineage, PageNumber, PageSize, Position, Txid};
 use seawall_proto::segment::{SegmentDecoder, SegmentError, SegmentEvent, SegmentHeader, SegmentKind, Transaction};
@@ -120,7 +121,12 @@ impl Applier {
             let piece = piece?;
             read(piece.len());
             decoder.push(piece);
-            while let Some(event) = decoder.next().map_err(|error| damaged(error.into()))? {
+            loop {
+                let event = match decoder.next() {
+                    Err(_) if mutant("damaged-object-ends-restore") => return Ok(()),
+                    event => event.map_err(|error| damaged(error.into()))?,
+                };
+                let Some(event) = event else { break };
                 self.take(object, &mut header, event).await.map_err(damaged)?;
                 if self.txid == until {
                     return Ok(());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use seawall_host::disk::{self, File};
+use seawall_host::probe::sometimes;
 use seawall_host::process;
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_proto::position::{Lineage, Position, Txid};
@@ -274,6 +275,9 @@ async fn fill(search: &mut Search<'_>, mut plan: Plan, target: &Target, file: Fi
             let applied = applier.apply(&object, step.until, stream, |bytes| search.progress.read(bytes as u64)).await;
             if applier.position().txid > step.from && !sources.contains(&object.origin.to_string()) {
                 sources.push(object.origin.to_string());
+                if sources.len() > 1 {
+                    sometimes("restore read from a second source");
+                }
             }
             if let Err(error) = applied {
                 search.blame(step.object, error).await?;
@@ -284,6 +288,7 @@ async fn fill(search: &mut Search<'_>, mut plan: Plan, target: &Target, file: Fi
         if !interrupted {
             break;
         }
+        sometimes("restore planned again");
         // Go on from what is proven; where that leads nowhere, or part of a transaction lies in the file, start again.
         let reached = applier.position();
         let proven = (!applier.is_torn() && reached.txid > Txid::NONE).then_some(reached);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use seawall_host::disk::{self, Space};
+use seawall_host::probe::mutant;
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -83,7 +84,8 @@ struct Looked {
 pub fn decide(space: Space, reserve: Option<u64>, was_refusing: bool) -> AdmissionState {
     let reserve = reserve.unwrap_or_else(|| (space.total / 20).clamp(256 << 20, 4 << 30));
     let needed = if was_refusing { reserve.saturating_add(reserve >> MARGIN_SHIFT) } else { reserve };
-    AdmissionState { available: space.available, reserve, refusing: space.available < needed }
+    let refusing = space.available < needed && !mutant("admission-ignores-space");
+    AdmissionState { available: space.available, reserve, refusing }
 }
 
 impl Admission {

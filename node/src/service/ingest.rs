@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use seawall_host::probe::sometimes;
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::Instant;
 use seawall_proto::database_name::DatabaseName;
@@ -129,6 +130,7 @@ impl Shared {
             granted_ago: granted.map(Instant::elapsed),
         };
         if let Some(holder) = claim::held_by(&situation) {
+            sometimes("claim refused because another agent ships");
             return Ok(Outcome::Held(Held { agent_label: holder.label.clone(), epoch: holder.epoch.0 }));
         }
         let claim = v1::ClaimCommand {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use seawall_host::probe::sometimes;
 use seawall_host::time;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
@@ -89,7 +90,10 @@ impl RestoreService {
         };
         match caught_up {
             Ok(()) => Ok(false),
-            Err(_) if allow_stale => Ok(true),
+            Err(_) if allow_stale => {
+                sometimes("stale restore served");
+                Ok(true)
+            }
             Err(cause) => Err(Status::unavailable(cause)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use seawall_host::probe::mutant;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
@@ -75,7 +76,7 @@ impl DatabaseState {
         payload_len: u32,
     ) -> Result<Option<SegmentRecord>, Refusal> {
         let part = command.part.as_ref().ok_or_else(|| Refusal(Reason::Invalid, "it carries no part".to_owned()))?;
-        if command.epoch != self.epoch.0 {
+        if command.epoch != self.epoch.0 && !mutant("stale-epoch-accepted") {
             let message = format!("epoch {} is not the current one, {}", command.epoch, self.epoch);
             return Err(Refusal(Reason::Fenced, message));
         }
@@ -107,7 +108,9 @@ impl DatabaseState {
             return Err(Refusal(Reason::NotAdjacent, message));
         };
         open.bytes += u64::from(payload_len);
-        open.entries.push(index);
+        if !mutant("last-part-ignored") || !part.is_last || part.part == 0 {
+            open.entries.push(index);
+        }
         if !part.is_last {
             self.open = Some(open);
             return Ok(None);
@@ -116,6 +119,9 @@ impl DatabaseState {
     }
 
     fn check_adjacent(&self, part: &v1::SegmentPart) -> Result<(), Refusal> {
+        if mutant("retry-without-dedupe") && part.first <= self.head.txid {
+            return Ok(());
+        }
         if self.head.txid.checked_add(1) != Some(part.first) {
             let message = format!("it begins at txid {}, the head is at {}", part.first, self.head.txid);
             return Err(Refusal(Reason::NotAdjacent, message));

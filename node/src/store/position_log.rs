@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::{disk, process, time};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
@@ -70,7 +71,8 @@ impl PositionLog {
     pub async fn open(data_dir: &Path, open: &OpenKv) -> Result<Self, PositionLogError> {
         let directory = data_dir.join(DIRECTORY);
         let mut written = take_marker(data_dir).await?;
-        if written.is_none() && disk::exists(&directory).await? {
+        if written.is_none() && disk::exists(&directory).await? && !mutant("position-log-not-rebuilt") {
+            sometimes("position log rebuilt after an unclean stop");
             tracing::info!(path = %directory.display(), "no orderly stop: building the position log again");
             disk::remove_directory(&directory).await?;
         }
@@ -96,6 +98,12 @@ impl PositionLog {
     /// The map on disk has everything up to this log index.
     pub fn written(&self) -> u64 {
         self.tail().written
+    }
+
+    /// The deliberate defect: takes it on trust that the map has everything up to `index`.
+    pub(crate) fn trust_up_to(&self, index: u64) {
+        let mut tail = self.tail();
+        tail.written = tail.written.max(index);
     }
 
     /// Takes in the record that the log entry `index` made.

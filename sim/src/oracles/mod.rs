@@ -3,6 +3,7 @@
 pub mod acknowledged_is_kept;
 pub mod history_is_source;
 pub mod one_checksum;
+pub mod raft;
 pub mod restored_equals_source;
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::{BoxFuture, Either, select};
+use futures::{FutureExt, StreamExt};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time::{self, Instant};
 use seawall_host::{random, task};
 use seawall_proto::checksum::Checksum;
@@ -139,6 +140,7 @@ fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream
         return Err(refused(Invalid, format!("epoch {epoch} was never granted; the newest is {}", view.epoch)));
     }
     if epoch < view.epoch || open.agent_id != view.agent_id {
+        sometimes("stream of an older epoch refused");
         return Err(refused(Fenced, format!("`{}` claimed `{database}` with epoch {}", view.agent_label, view.epoch)));
     }
     if lineage.0 != view.head.lineage {
@@ -204,6 +206,7 @@ impl AppendStream {
         let view = self.shared.replica.database(&self.database);
         let (epoch, head) = view.map_or((self.epoch, None), |view| (view.epoch, Some(view.head)));
         let refused = if epoch > self.epoch {
+            sometimes("stream ended by a newer claim");
             refusal(answer::Reason::Fenced, format!("epoch {epoch} was claimed"))
         } else {
             refusal(answer::Reason::Unknown, "the agent opened another stream")
@@ -214,7 +217,10 @@ impl AppendStream {
     async fn propose(&mut self, mut part: v1::SegmentPart) -> Result<Pending, Refusal> {
         let since = Instant::now();
         let admitted = self.shared.admission.admit(part.payload.len()).await;
-        let admitted = admitted.map_err(|error| self.refused(answer::Reason::NoSpace, error))?;
+        let admitted = admitted.map_err(|error| {
+            sometimes("append refused for lack of space");
+            self.refused(answer::Reason::NoSpace, error)
+        })?;
         let mut vector = match self.vector.take() {
             Some(vector) => vector,
             None => self.collect_vector().await?,
@@ -234,7 +240,10 @@ impl AppendStream {
         };
         if let Err(error) = verified {
             let reason = match error {
-                VerifyError::NotAdjacent { .. } => answer::Reason::NotAdjacent,
+                VerifyError::NotAdjacent { .. } => {
+                    sometimes("append that does not continue the head refused");
+                    answer::Reason::NotAdjacent
+                }
                 VerifyError::Invalid(_) => {
                     tracing::error!(database = %self.database, %error, "a segment is refused");
                     answer::Reason::Invalid
@@ -246,6 +255,7 @@ impl AppendStream {
         // Verifying took its time.
         self.check()?;
         let payload: Bytes = std::mem::take(&mut part.payload);
+        let reached = part.is_last.then(|| v1::Head { txid: part.last, ..v1::Head::default() });
         let append = v1::AppendCommand {
             database: self.database.to_string(),
             lineage: self.lineage.0,
@@ -255,7 +265,11 @@ impl AppendStream {
             stream: self.id,
         };
         let command = v1::Command { command: Some(v1::command::Command::Append(append)) };
-        let outcome = self.shared.replica.propose(command, payload);
+        let mut outcome = self.shared.replica.propose(command, payload);
+        if mutant("node-acknowledges-before-quorum") {
+            task::spawn(outcome);
+            outcome = futures::future::ready(Ok(Applied::Appended { head: reached.unwrap_or_default() })).boxed();
+        }
         Ok(Pending::Proposed { outcome, since, _admitted: admitted })
     }
 
@@ -320,6 +334,9 @@ impl AppendStream {
             };
             let vector = HeadVector::new(&held, hashes);
             let vector = vector.map_err(|error| self.refused(answer::Reason::Quarantined, error))?;
+            if held.txid < position.txid.0 {
+                sometimes("page hashes of the head made from an older image and the log");
+            }
             if let Some(vector) = self.replay(vector, position).await? {
                 return Ok(vector);
             }
@@ -392,13 +409,20 @@ async fn answer_all(
                     }
                     continue;
                 }
+                Ok(Applied::Refused { reason: answer::Reason::Fenced, message, head }) => {
+                    sometimes("append ordered behind a newer claim refused");
+                    refusal(answer::Reason::Fenced, message).with_head(Some(head))
+                }
                 Ok(Applied::Refused { reason, message, head }) => refusal(reason, message).with_head(Some(head)),
                 Ok(applied) => refusal(answer::Reason::Unknown, format!("an append was answered with {applied:?}")),
                 Err(error @ ProposeError::NotLeader { .. }) => {
                     let leader_address = shared.replica.leadership().leader_address;
                     refusal(answer::Reason::NotLeader, error).with_leader(leader_address)
                 }
-                Err(error) => refusal(answer::Reason::Unknown, error),
+                Err(error) => {
+                    sometimes("append with an unknown outcome");
+                    refusal(answer::Reason::Unknown, error)
+                }
             },
         };
         let outcome = Some(answer::Outcome::Refused(*refused.0));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
+use seawall_host::probe::sometimes;
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
@@ -232,6 +233,7 @@ impl Work {
             _ => false,
         };
         if is_whole {
+            sometimes("image rebuilt from the log");
             tracing::info!(database = %self.image.database(), "rebuilding a quarantined image from the log");
             return self.image.reset().await;
         }

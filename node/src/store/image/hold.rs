@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use seawall_host::probe::sometimes;
 use seawall_host::time::{self, Instant};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, Position, Txid};
@@ -75,6 +76,7 @@ impl Hold {
                     continue;
                 }
                 if !working.is_exact() && !working.is_consistent() {
+                    sometimes("image asked for while an interrupted fold is repeated");
                     let until = working.until();
                     return Err(ImageError::Recovering { image: shared.name(), folded: position.txid, until });
                 }

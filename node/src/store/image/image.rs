@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task;
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
@@ -358,7 +359,9 @@ impl Shared {
         let Some(Loaded { files, mut working }) = loaded.take() else { return Ok(()) };
         if meta.position != working.position || working.is_dirty() {
             self.write(meta, &files, &mut working).await?;
-            self.io(files.sync(&working).await)?;
+            if !mutant("image-not-synced") {
+                self.io(files.sync(&working).await)?;
+            }
             let durable = working.meta(meta.generation);
             self.io(files::write_meta(&self.directory, &durable).await)?;
             *meta = durable;
@@ -400,7 +403,7 @@ impl Shared {
 
     /// Writes what waits in memory; `meta` says first how far it reaches.
     async fn write(&self, meta: &mut Meta, files: &Files, working: &mut Working) -> Result<(), ImageError> {
-        if working.is_dirty() && meta.reach < working.reach() {
+        if working.is_dirty() && meta.reach < working.reach() && !mutant("image-reach-not-written") {
             let reaching = Meta { reach: working.reach(), ..meta.clone() };
             self.io(files::write_meta(&self.directory, &reaching).await)?;
             *meta = reaching;
@@ -413,6 +416,7 @@ impl Shared {
 
     /// Marks the image as wrong and gives the error that says so.
     pub(super) async fn quarantine(&self, state: &mut State, reason: String) -> ImageError {
+        sometimes("image quarantined");
         tracing::error!(database = %self.database, lineage = %self.lineage, reason, "an image is quarantined");
         metrics::counter!("seawall_image_quarantines_total", "database" => self.database.to_string()).increment(1);
         state.loaded = None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use seawall_host::probe::mutant;
 use seawall_host::process;
 use seawall_host::task::{self, OwnedTask};
 use tokio::sync::oneshot;
@@ -109,6 +110,9 @@ impl LogFile {
     pub async fn save_vote(&self, vote: Bytes) -> io::Result<()> {
         if vote.len() > MAX_VOTE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a vote is too large for the log file"));
+        }
+        if mutant("unsynced-vote") {
+            return self.shared.memory().push(Op::Vote(vote));
         }
         self.write(|memory| memory.push(Op::Vote(vote))).await
     }

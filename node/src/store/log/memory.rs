@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use seawall_host::disk::File;
+use seawall_host::probe::mutant;
 
 use super::cache::PayloadCache;
 use super::entry::{EntryHead, LogEntry, LogId};
@@ -257,7 +258,9 @@ impl Memory {
             // A snapshot takes the place of what is missing here. An entry that was not known to be committed may be
             // another one than the snapshot speaks of, so nobody may read it under its index.
             let proven = [self.committed, self.purged].into_iter().flatten().max_by_key(|id| id.index);
-            self.truncate_after(proven)?;
+            if !mutant("unproven-tail-kept") {
+                self.truncate_after(proven)?;
+            }
         }
         self.purged = Some(id);
         if self.last.is_none_or(|last| last.index <= id.index) {
@@ -426,7 +429,7 @@ impl Memory {
     pub(super) fn take_deletable(&mut self) -> Option<(u64, SealedPiece)> {
         let purged = self.durable.purged.filter(|_| self.deleting)?.index;
         let (number, piece) = self.sealed.first_key_value()?;
-        let pinned = self.pins.values().map(|(from, _)| *from).min();
+        let pinned = self.pins.values().map(|(from, _)| *from).min().filter(|_| !mutant("pinned-piece-deleted"));
         let needed = |(_, last)| last > purged || pinned.is_some_and(|from| last >= from);
         if piece.range.is_some_and(needed) {
             return None;

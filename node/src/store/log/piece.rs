@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Buf;
 use seawall_host::disk::{self, File, OpenMode};
+use seawall_host::probe::mutant;
 use seawall_host::random;
 
 use super::entry::LogId;
@@ -60,7 +61,9 @@ impl OpenPiece {
         batch.push(&Record::new(Kind::Opening, marks.last, marks.encode()));
         let bytes = batch.len();
         file.write_and_sync(0, batch.finish()).await?;
-        disk::sync_directory(dir).await?;
+        if !mutant("new-piece-name-not-synced") {
+            disk::sync_directory(dir).await?;
+        }
         Ok(Self { number, salt, file, bytes, index: PieceIndex::default() })
     }
 

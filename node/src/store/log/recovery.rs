@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use seawall_host::disk::{self, File, OpenMode};
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::random;
 
 use super::entry::LogId;
@@ -130,13 +131,16 @@ impl Replay {
             let (header, records) = match read_batch(file, number, salt, at, len).await? {
                 Ok(batch) => batch,
                 Err(what) => {
-                    if let Some(later) = find_batch(file, number, salt, at + 1, len).await? {
+                    if let Some(later) = find_batch(file, number, salt, at + 1, len).await?
+                        && !mutant("rot-taken-for-torn-write")
+                    {
                         let what = format!("{what}, but a later batch, at {later}, says that all before it was synced");
                         return Err(damaged(file, at, what));
                     }
                     if at == 0 && !self.may_begin(number, len) {
                         return Err(damaged(file, at, what));
                     }
+                    sometimes("torn tail of the log cut off");
                     tracing::warn!(
                         piece = %file.path().display(), offset = at, bytes = len - at, what,
                         "the last write to the log file was torn; it is cut off"

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::process;
 use seawall_host::time::Instant;
 
@@ -69,11 +70,23 @@ impl Writer {
         }
         let started = Instant::now();
         let (batch, gathered) = self.gather(expected);
-        let Gathered { effects, done, closed } = gathered;
+        let Gathered { effects, mut done, closed } = gathered;
+        if mutant("ack-before-fsync") {
+            done.drain(..).for_each(|done| done(Ok(())));
+        }
         if !batch.is_empty() {
             let bytes = self.piece.bytes + batch.len();
             metrics::counter!("seawall_log_written_bytes_total").increment(batch.len());
-            self.piece.file.write_and_sync(self.piece.bytes, batch.finish()).await?;
+            let has_payload =
+                || effects.iter().any(|it| matches!(it, Effect::Entry { payload, .. } if !payload.is_empty()));
+            let written = if mutant("payload-not-synced") && has_payload() {
+                self.piece.file.write_at(self.piece.bytes, batch.finish()).await
+            } else {
+                self.piece.file.write_and_sync(self.piece.bytes, batch.finish()).await
+            };
+            if !mutant("failed-fsync-ignored") {
+                written?;
+            }
             self.piece.bytes = bytes;
             self.shared.memory().written(Written { effects, marks: self.marks.clone(), bytes });
             metrics::histogram!("seawall_log_batch_seconds").record(started.elapsed().as_secs_f64());
@@ -165,6 +178,7 @@ impl Writer {
             let memory = self.shared.memory();
             (memory.current.index.encode(self.piece.salt), memory.current.index.range())
         };
+        sometimes("log piece begun behind another");
         let sealed = self.piece.seal(&index, range, &self.marks).await?;
         let next = OpenPiece::create(&self.shared.dir, self.piece.number + 1, &self.marks).await?;
         let current = Current::new(&next, PieceIndex::default());
