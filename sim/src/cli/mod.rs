@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::mutants::MUTANTS;
+
 mod arguments;
 mod chain;
 mod coverage;
@@ -68,13 +70,8 @@ pub fn main() -> ExitCode {
 
 /// Refuses a mutant that this build does not have: the run would show nothing.
 fn check_mutant(mutant: Option<&str>) -> anyhow::Result<()> {
-    if mutant.is_some() && !cfg!(feature = "mutants") {
-        anyhow::bail!("this build has no mutants: build it with `--features mutants`");
-    }
+    let Some(name) = mutant else { return Ok(()) };
+    anyhow::ensure!(cfg!(feature = "mutants"), "this build has no mutants: build it with `--features mutants`");
+    anyhow::ensure!(MUTANTS.iter().any(|mutant| mutant.name == name), "there is no mutant {name}");
     Ok(())
 }
-
-/// The rare paths that many runs together must reach.
-const RARE_PATHS: &[&str] = &[];
-/// The names of the deliberate defects.
-const MUTANTS: &[&str] = &[];

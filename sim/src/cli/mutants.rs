@@ -9,11 +9,11 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::MUTANTS;
 use super::arguments::{Shape, replay_command};
 use super::pool::Pool;
 use super::progress::Progress;
 use super::seat::{Done, Seat};
+use crate::mutants::{MUTANTS, Mutant};
 use crate::run::RunOptions;
 
 /// Switches one deliberate defect on after the other and runs seeds until one fails.
@@ -51,6 +51,10 @@ struct Found {
 #[derive(Debug, Serialize)]
 struct Row {
     mutant: &'static str,
+    /// What it does.
+    what: &'static str,
+    /// What it breaks.
+    breaks: &'static str,
     found: Option<Found>,
     /// Seeds that failed with the mutant, but without it too: they show nothing about it, and a defect nobody meant.
     fail_anyway: Vec<u64>,
@@ -79,11 +83,11 @@ impl Mutants {
         Ok(rows.iter().all(|row| row.found.is_some() && row.fail_anyway.is_empty()))
     }
 
-    fn chosen(&self) -> anyhow::Result<Vec<&'static str>> {
-        let all = MUTANTS.iter().copied();
-        let Some(only) = &self.only else { return Ok(all.collect()) };
-        let chosen: Vec<_> = all.filter(|name| name == only).collect();
-        anyhow::ensure!(!chosen.is_empty(), "there is no mutant {only}; there are: {}", MUTANTS.join(", "));
+    fn chosen(&self) -> anyhow::Result<Vec<&'static Mutant>> {
+        let Some(only) = &self.only else { return Ok(MUTANTS.iter().collect()) };
+        let chosen: Vec<_> = MUTANTS.iter().filter(|mutant| mutant.name == only).collect();
+        let names: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        anyhow::ensure!(!chosen.is_empty(), "there is no mutant {only}; there are: {}", names.join(", "));
         Ok(chosen)
     }
 
@@ -99,10 +103,10 @@ impl Mutants {
         Ok(status.success())
     }
 
-    fn hunt(&self, mutant: &'static str) -> anyhow::Result<Row> {
+    fn hunt(&self, mutant: &'static Mutant) -> anyhow::Result<Row> {
         let progress = Progress::new(self.seeds, self.json);
         let mut results = Vec::new();
-        let items = (0..self.seeds).map(|n| self.shape.options(self.base.wrapping_add(n), Some(mutant)));
+        let items = (0..self.seeds).map(|n| self.shape.options(self.base.wrapping_add(n), Some(mutant.name)));
         self.pool.spread(
             items,
             |seat, options| Hit::check(seat, &options),
@@ -140,9 +144,10 @@ impl Hit {
 
 impl Row {
     /// The row of `mutant`, of whose seeds those at the given places failed.
-    fn new(mutant: &'static str, mut hits: Vec<(usize, Hit)>) -> Self {
+    fn new(mutant: &Mutant, mut hits: Vec<(usize, Hit)>) -> Self {
         hits.sort_by_key(|(index, _)| *index);
-        let mut row = Self { mutant, found: None, fail_anyway: Vec::new() };
+        let Mutant { name, what, breaks } = *mutant;
+        let mut row = Self { mutant: name, what, breaks, found: None, fail_anyway: Vec::new() };
         for (index, hit) in hits {
             match hit {
                 // Later ones were only under way beside it.
@@ -166,7 +171,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.found {
             Some(found) => write!(f, "{:<40} {:>4} seeds  {}", self.mutant, found.seeds, found.property)?,
-            None => write!(f, "{:<40} NOT FOUND", self.mutant)?,
+            None => write!(f, "{:<40} NOT FOUND   {} Breaks: {}", self.mutant, self.what, self.breaks)?,
         }
         if !self.fail_anyway.is_empty() {
             write!(f, "\n{:<40} seeds that fail without it too: {:?}", "", self.fail_anyway)?;
@@ -182,6 +187,9 @@ mod tests {
     use super::*;
     use crate::cli::failure::Failure;
 
+    const UNSYNCED_VOTE: Mutant =
+        Mutant { name: "unsynced-vote", what: "A vote counts as saved early.", breaks: "one leader a term" };
+
     fn hit(seed: u64) -> Hit {
         let options = RunOptions { mutant: Some("unsynced-vote".into()), ..RunOptions::new(seed) };
         let failure = Some(Failure::lost(&options, "one leader a term", format!("seed {seed}")));
@@ -190,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_first_seed_that_only_the_mutant_fails_counts_whatever_ended_first() {
-        let row = Row::new("unsynced-vote", vec![(8, hit(9)), (4, hit(5)), (2, Hit::Anyway(3))]);
+        let row = Row::new(&UNSYNCED_VOTE, vec![(8, hit(9)), (4, hit(5)), (2, Hit::Anyway(3))]);
         let found = row.found.as_ref().unwrap();
         assert_eq!((found.seeds, found.text.as_str()), (5, "seed 5"));
         assert_eq!(found.replay, "cargo run --release -p sim --features mutants -- replay 5 --mutant unsynced-vote");
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_mutant_that_no_seed_fails_is_a_hole() {
-        let row = Row::new("unsynced-vote", vec![(2, Hit::Anyway(3))]);
+        let row = Row::new(&UNSYNCED_VOTE, vec![(2, Hit::Anyway(3))]);
         assert!(row.found.is_none() && row.to_string().contains("NOT FOUND"));
     }
 }

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::pool::Pool;
 use super::progress::Progress;
 use super::seat::Done;
+use crate::rare_paths::RARE_PATHS;
 
 /// Runs many seeds, each with its own configuration and faults.
 #[derive(Args)]
@@ -119,7 +120,7 @@ impl Summary {
             acknowledged: 0,
             restores: 0,
             faults: BTreeMap::new(),
-            paths: Coverage::new(super::RARE_PATHS.iter().copied()),
+            paths: Coverage::new(RARE_PATHS.iter().copied()),
         }
     }
 
