@@ -1,33 +1,71 @@
 //! One run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use crate::application::directory::TemporaryDirectory;
+use crate::application::sqlite::SeededSqlite;
 
 pub use crate::fault_family::FaultFamily;
 pub use crate::report::{RunOptions, RunReport, TraceEvent, Violation};
+use crate::scenario::{self, Configuration};
+use crate::world::{self, SimWorld, WorldOptions};
 
 /// Runs one seed in this thread. Only one run at a time in a process: SQLite draws its random numbers process-wide.
 pub fn run_seed(options: &RunOptions) -> RunReport {
-    RunReport {
+    let configuration = Configuration::draw(options);
+    let world = SimWorld::new(options.seed, WorldOptions { trace: options.trace, mutant: options.mutant.clone() });
+    let _sqlite = SeededSqlite::new(options.seed);
+    let (stage, duration) = (Arc::new(OnceLock::new()), options.duration);
+    let outcome = match TemporaryDirectory::new() {
+        Err(error) => Err(cannot(&error)),
+        Ok(directory) => {
+            let directory = Arc::new(directory);
+            let (shape, place, there) = (configuration.clone(), stage.clone(), directory.clone());
+            let played = world.run(async move {
+                match scenario::set_up(&shape, &there) {
+                    Err(error) => world::current().violate(CAN_RUN, format!("{error:#}")),
+                    Ok(stage) => {
+                        let stage = place.get_or_init(|| stage);
+                        scenario::play(stage.clone(), duration).await;
+                    }
+                }
+            });
+            drop(directory);
+            played
+        }
+    };
+    let mut report = RunReport {
         seed: options.seed,
-        configuration: String::new(),
-        nodes: options.nodes.unwrap_or(3),
-        families: BTreeSet::new(),
-        hash: 0,
-        virtual_time: Duration::ZERO,
-        polls: 0,
+        configuration: configuration.to_string(),
+        nodes: configuration.nodes,
+        families: configuration.families.clone(),
+        hash: world.hash(),
+        virtual_time: world.time(),
+        polls: world.polls(),
         commits: 0,
         acknowledged: 0,
         restores: 0,
         faults: BTreeMap::new(),
-        reached: BTreeMap::new(),
-        outcome: Err(Violation {
-            property: "a run has a scenario".into(),
-            text: "there is none in this build".into(),
-            at: Duration::ZERO,
-        }),
-        trace: Vec::new(),
+        reached: world.paths_reached().into_iter().map(|(path, count)| (path.to_owned(), count)).collect(),
+        outcome,
+        trace: world.take_events(),
+    };
+    if let Some(stage) = stage.get() {
+        report.commits = stage.hosts.iter().map(|host| host.application.commits()).sum();
+        report.acknowledged = stage.hosts.iter().map(|host| host.acknowledgements.count() as u64).sum();
+        report.restores = stage.operator.restores();
+        report.faults = stage.strikes.counts();
     }
+    report
+}
+
+/// What is violated when the machine beneath the simulator fails.
+const CAN_RUN: &str = "the simulator can run here";
+
+fn cannot(error: &dyn std::fmt::Display) -> Violation {
+    Violation { property: CAN_RUN.to_owned(), text: error.to_string(), at: Duration::ZERO }
 }
 
 #[cfg(test)]

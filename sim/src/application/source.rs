@@ -116,6 +116,6 @@ impl Source {
             )
         };
         world.event(kind, content.checksum.0, text);
-        world.touched(self.machine, &self.path);
+        world.touched(&self.path);
     }
 }

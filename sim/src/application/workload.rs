@@ -85,7 +85,7 @@ async fn write_on(source: &Source, life: &Life, random: &mut Random) -> Result<(
     sqlite::checkpoint_on_close(&connection, life.ends_in_order())?;
     drop(connection);
     // The last to close may have written everything back.
-    world::current().touched(source.machine(), source.path());
+    world::current().touched(source.path());
     Ok(())
 }
 
@@ -106,7 +106,7 @@ async fn step(
     } else if transactions::run(action, connection, source.profile(), random)? {
         source.committed(connection)?;
     } else {
-        world::current().touched(source.machine(), source.path());
+        world::current().touched(source.path());
         return Ok(());
     }
     if random.below(BACKUPS) == 0 {

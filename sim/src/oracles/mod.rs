@@ -1,6 +1,7 @@
 //! Properties that must hold whatever breaks, one a file. Each is pure over plain values, and names its source.
 
 pub mod acknowledged_is_kept;
+pub mod chain;
 pub mod history_is_source;
 pub mod one_checksum;
 pub mod raft;

@@ -98,7 +98,7 @@ impl World for SimWorld {
 }
 
 impl SimWorld {
-    fn disk_here(&self) -> Arc<SimDisk> {
+    fn disk_here(&self) -> SimDisk {
         self.disk_of(self.machine())
     }
 }

@@ -172,7 +172,7 @@ impl SimWorld {
     }
 
     /// The disk of a machine.
-    pub fn disk_of(&self, machine: Machine) -> Arc<SimDisk> {
+    pub fn disk_of(&self, machine: Machine) -> SimDisk {
         self.state().machine(machine).disk.clone()
     }
 
@@ -259,9 +259,9 @@ impl SimWorld {
         }
     }
 
-    /// Rings the watch signals of a machine's programs on the file at `path`.
-    pub fn touched(&self, machine: Machine, path: &Path) {
-        watch::touched(self, machine, path);
+    /// Rings the watch signals of all programs on the file at `path`.
+    pub fn touched(&self, path: &Path) {
+        watch::touched(self, path);
     }
 }
 

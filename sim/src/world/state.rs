@@ -37,7 +37,7 @@ pub(super) struct Slot {
 
 pub(crate) struct MachineState {
     pub(super) name: String,
-    pub(super) disk: Arc<SimDisk>,
+    pub(super) disk: SimDisk,
     pub(super) clock: Clock,
     pub(super) alive: bool,
     pub(super) life: u32,
@@ -92,7 +92,7 @@ impl State {
     pub(super) fn add_machine(&mut self, name: &str) -> Machine {
         self.machines.push(MachineState {
             name: name.to_owned(),
-            disk: Arc::new(SimDisk::new()),
+            disk: SimDisk::new(),
             clock: Clock::new(),
             alive: true,
             life: 1,

@@ -1,7 +1,7 @@
 //! Changes of real files (SQLite's), announced by whoever makes them.
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use seawall_host::watch::ChangeSignal;
 use tokio::sync::Notify;
@@ -23,15 +23,16 @@ pub(super) fn watch(world: &SimWorld, path: &Path) -> ChangeSignal {
     ChangeSignal::new(notify, None)
 }
 
-/// Rings for every watched file whose path begins like `path`: a database's changes are its WAL's too.
-pub(super) fn touched(world: &SimWorld, machine: Machine, path: &Path) {
+/// Rings for every watched file whose path begins like `path`: a database's changes are its WAL's too. Files are known
+/// by their paths alone: programs that share a host have machines of their own here.
+pub(super) fn touched(world: &SimWorld, path: &Path) {
     let begins = path.as_os_str().as_encoded_bytes();
     let ringing: Vec<Arc<Notify>> = {
         let mut state = world.state();
-        let it = state.machine(machine);
-        let watched =
-            |it: &&(std::path::PathBuf, Weak<Notify>)| it.0.as_os_str().as_encoded_bytes().starts_with(begins);
-        let signals: Vec<_> = it.watches.iter().filter(watched).filter_map(|(_, signal)| signal.upgrade()).collect();
+        let machines = (0..state.machine_count()).map(Machine);
+        let watches = machines.flat_map(|machine| &state.machine(machine).watches);
+        let watched = watches.filter(|(path, _)| path.as_os_str().as_encoded_bytes().starts_with(begins));
+        let signals: Vec<_> = watched.filter_map(|(_, signal)| signal.upgrade()).collect();
         let heard = |_: &Arc<Notify>| state.draw(Stream::Schedule, |random| random.below(MISSED)) > 0;
         signals.into_iter().filter(heard).collect()
     };

@@ -1,0 +1,105 @@
+//! Disks that fail, fill, stall and rot.
+
+use std::sync::Arc;
+
+use super::{draw, strike, wait};
+use crate::disk::DiskFaults;
+use crate::scenario::Stage;
+use crate::world;
+
+fn change(stage: &Stage, index: usize, change: impl FnOnce(&mut DiskFaults)) {
+    let disk = world::current().disk_of(stage.cluster.nodes()[index].machine);
+    let mut faults = disk.faults();
+    change(&mut faults);
+    disk.set_faults(faults);
+}
+
+fn any_node(stage: &Stage) -> usize {
+    draw(|random| random.index(stage.cluster.nodes().len()))
+}
+
+/// Calls that fail, for a spell, on one node.
+pub(super) async fn errors(stage: Arc<Stage>) {
+    loop {
+        wait(2_000..12_000).await;
+        let index = any_node(&stage);
+        let share = draw(|random| *random.pick(&[0.001, 0.01, 0.1]).unwrap_or(&0.01));
+        let kind = draw(|random| random.below(3));
+        strike(&stage, "disk-error", || format!("node {}, kind {kind}, share {share}", index + 1));
+        stage.cluster.nodes()[index].set_disk_failed();
+        change(&stage, index, |faults| match kind {
+            0 => faults.sync_error = share,
+            1 => faults.write_error = share,
+            _ => faults.read_error = share,
+        });
+        wait(200..4_000).await;
+        change(&stage, index, |faults| {
+            *faults = DiskFaults { stall: faults.stall, ..DiskFaults::default() };
+        });
+    }
+}
+
+/// Disks without room: first below the reserve, sometimes down to nothing.
+pub(super) async fn full(stage: Arc<Stage>) {
+    loop {
+        wait(2_000..15_000).await;
+        let all = draw(|random| random.chance(0.3));
+        let one = any_node(&stage);
+        let reserve = stage.configuration.sizes.reserve.unwrap_or(0);
+        let left = draw(|random| if random.chance(0.7) { random.range(0..reserve) } else { 0 });
+        let nodes: Vec<usize> = (0..stage.cluster.nodes().len()).filter(|index| all || *index == one).collect();
+        strike(&stage, "disk-full", || format!("nodes {nodes:?} (from 0), {left} bytes left"));
+        for index in &nodes {
+            stage.cluster.nodes()[*index].set_disk_failed();
+            let disk = world::current().disk_of(stage.cluster.nodes()[*index].machine);
+            disk.set_capacity(Some(disk.used_bytes() + left));
+        }
+        wait(1_000..8_000).await;
+        for index in nodes {
+            give_room(&stage, index);
+        }
+    }
+}
+
+fn give_room(stage: &Stage, index: usize) {
+    let disk = world::current().disk_of(stage.cluster.nodes()[index].machine);
+    disk.set_capacity(Some(stage.configuration.disk_bytes));
+}
+
+/// Syncs that take a long time.
+pub(super) async fn stalls(stage: Arc<Stage>) {
+    loop {
+        wait(500..8_000).await;
+        let index = any_node(&stage);
+        let share = draw(|random| *random.pick(&[0.02, 0.2, 1.0]).unwrap_or(&0.2));
+        strike(&stage, "disk-stall", || format!("node {}, share {share}", index + 1));
+        change(&stage, index, |faults| faults.stall = share);
+        wait(500..6_000).await;
+        change(&stage, index, |faults| faults.stall = 0.0);
+    }
+}
+
+/// Bits that change on the disk of one node: so few that the other nodes have everything.
+pub(super) async fn rot(stage: Arc<Stage>) {
+    wait(3_000..30_000).await;
+    let index = any_node(&stage);
+    let node = &stage.cluster.nodes()[index];
+    if !stage.cluster.expend(index, "bits of its disk changed") {
+        return;
+    }
+    node.set_disk_failed();
+    let times = draw(|random| random.range(1..4));
+    for _ in 0..times {
+        let rotten = world::current().disk_of(node.machine).rot_one(|_, _| true);
+        if let Some(rotten) = rotten {
+            strike(&stage, "bit-rot", || format!("node {}: {rotten:?}", index + 1));
+        }
+        wait(100..8_000).await;
+    }
+}
+
+/// A disk that works from now on.
+pub(super) fn heal(stage: &Stage, index: usize) {
+    change(stage, index, |faults| *faults = DiskFaults::default());
+    give_room(stage, index);
+}

@@ -1,0 +1,103 @@
+//! Agents that die, restart and compete; applications and their machines that die; databases that are replaced.
+
+use std::sync::Arc;
+
+use super::{draw, strike, wait};
+use crate::application::machine::MachineDeath;
+use crate::scenario::{Host, Stage};
+use crate::world;
+
+fn any_host(stage: &Stage) -> Arc<Host> {
+    stage.hosts[draw(|random| random.index(stage.hosts.len()))].clone()
+}
+
+/// Agents die and come back while the application writes on, or a second one takes over from one that will not die.
+pub(super) async fn agents(stage: Arc<Stage>) {
+    loop {
+        wait(500..8_000).await;
+        let host = any_host(&stage);
+        if draw(|random| random.chance(0.6)) {
+            strike(&stage, "agent-killed", || host.agent_machine().to_string());
+            host.kill_agent();
+            let range = draw(|random| if random.chance(0.3) { 2_000..10_000 } else { 0..800 });
+            wait(range).await;
+            host.start_agent(draw(|random| random.chance(0.3)));
+        } else {
+            strike(&stage, "second-agent", || host.agent_machine().to_string());
+            host.start_rival();
+            wait(200..8_000).await;
+            // The one that was there first stays and is not to be believed, or the intruder goes.
+            if draw(|random| random.chance(0.5)) {
+                host.kill_rival();
+                host.start_agent(true);
+            } else {
+                host.kill_agent();
+                wait(0..2_000).await;
+                host.start_agent(true);
+                wait(0..4_000).await;
+                host.kill_rival();
+            }
+        }
+    }
+}
+
+/// Applications die, alone or with their machine, and operators replace databases.
+pub(super) async fn machines(stage: Arc<Stage>) {
+    loop {
+        wait(1_000..12_000).await;
+        let host = any_host(&stage);
+        match draw(|random| random.below(4)) {
+            0 => {
+                strike(&stage, "application-killed", || host.application.machine().to_string());
+                host.application.kill().await;
+                wait(0..2_000).await;
+                host.start_application();
+            }
+            1 => {
+                let in_order = draw(|random| random.chance(0.5));
+                strike(&stage, "database-replaced", || format!("in order: {in_order}"));
+                if in_order {
+                    host.application.stop().await;
+                } else {
+                    host.application.kill().await;
+                }
+                let agent_too = draw(|random| random.chance(0.5));
+                if agent_too {
+                    host.kill_agent();
+                    host.kill_rival();
+                }
+                wait(0..1_000).await;
+                let source = host.application.sources()[0].clone();
+                if let Err(error) = host.application.replace_with_backup(&source) {
+                    world::current().violate("the simulator can replace a database", error.to_string());
+                }
+                host.start_application();
+                if agent_too {
+                    host.start_agent(false);
+                }
+            }
+            kind => {
+                let death = if kind == 2 { MachineDeath::Reset } else { MachineDeath::PowerLoss };
+                strike(&stage, "host-dies", || format!("{death:?} of {}", host.application.machine()));
+                if let Err(error) = host.die(death) {
+                    world::current().violate("a database survives its machine's death", error.to_string());
+                }
+                wait(100..5_000).await;
+                host.start_application();
+                host.start_agent(false);
+            }
+        }
+    }
+}
+
+/// Every application runs, with one agent that is allowed to take over.
+pub(super) async fn heal(stage: &Stage) {
+    for host in &stage.hosts {
+        host.kill_rival();
+        host.start_application();
+        host.application.resume();
+        world::current().set_clock_rate(host.agent_machine(), 0);
+        world::current().resume(host.agent_machine());
+        host.start_agent(true);
+    }
+}

@@ -1,0 +1,65 @@
+//! Destinations in trouble.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{draw, strike, wait};
+use crate::destination::PlaceFaults;
+use crate::random::Random;
+use crate::scenario::Stage;
+
+/// One destination after the other has some of the troubles of real stores for a while.
+pub(super) async fn troubles(stage: Arc<Stage>) {
+    loop {
+        wait(500..6_000).await;
+        let places = stage.cluster.places();
+        let (place, trouble) = draw(|random| (random.index(places.len()), random.below(8)));
+        let place = &places[place];
+        let full_at = place.bytes();
+        strike(&stage, "destination-trouble", || format!("{}, kind {trouble}", place.name()));
+        place.change_faults(|faults| draw(|random| worsen(faults, trouble, full_at, random)));
+        let range = draw(|random| if random.chance(0.2) { 10_000..40_000 } else { 500..8_000 });
+        wait(range).await;
+        place.change_faults(|faults| {
+            let lying = faults.lying;
+            *faults = PlaceFaults { lying, ..faults.healed() };
+        });
+    }
+}
+
+fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Random) {
+    let share = *random.pick(&[0.05, 0.3, 0.8]).unwrap_or(&0.3);
+    match trouble {
+        0 => faults.gone = true,
+        1 => faults.refuses = true,
+        2 => faults.throttling = share / 4.0,
+        3 => {
+            faults.time_out_after = share;
+            faults.late_creations = share / 2.0;
+        }
+        4 => faults.time_out_before = share,
+        5 => faults.broken_uploads = share,
+        6 => {
+            faults.stale_listings = share;
+            faults.conflicts = share / 4.0;
+        }
+        _ => {
+            faults.capacity = Some(full_at + random.below(64 << 10));
+            faults.bytes_per_second = Some(random.range(4 << 10..256 << 10));
+            faults.latency = Duration::from_millis(5)..Duration::from_millis(random.range(10..2_000));
+        }
+    }
+}
+
+/// The last destination acknowledges objects and forgets some of them. It is never the only one that counts.
+pub(super) async fn lies(stage: Arc<Stage>) {
+    wait(0..20_000).await;
+    let places = stage.cluster.places();
+    if places.len() < 2 {
+        return;
+    }
+    let place = &places[places.len() - 1];
+    strike(&stage, "lying-destination", || place.name().to_owned());
+    stage.set_liar(places.len() - 1);
+    place.change_faults(|faults| faults.lying = 0.2);
+}

@@ -1,0 +1,140 @@
+//! What a seed chooses before a run begins.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use seawall_node::fanout::FanoutOptions;
+use seawall_node::node::NodeSizes;
+use seawall_node::store::image::ImageOptions;
+use seawall_node::store::log::LogOptions;
+
+use crate::fault_family::FaultFamily;
+use crate::random::{Random, Stream};
+use crate::report::RunOptions;
+
+/// The shape of a run.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// Hosts of applications, each with an agent.
+    pub hosts: usize,
+    /// Databases on each host.
+    pub databases: usize,
+    /// How long windows of level 0 stay open at each destination.
+    pub upload_intervals: Vec<Duration>,
+    /// Which destinations create unconditionally (the last creator wins).
+    pub unconditional: Vec<bool>,
+    /// What may strike.
+    pub families: BTreeSet<FaultFamily>,
+    /// What nodes gather before they act.
+    pub sizes: NodeSizes,
+    /// The bytes of each node's disk.
+    pub disk_bytes: u64,
+}
+
+impl Configuration {
+    /// What `options` and their seed say.
+    pub fn draw(options: &RunOptions) -> Self {
+        let random = &mut Random::new(options.seed, Stream::Configuration);
+        let nodes = *random.pick(&[3, 3, 3, 3, 5, 1]).unwrap_or(&3);
+        let hosts = if random.chance(0.25) { 2 } else { 1 };
+        let databases = if random.chance(0.3) { 2 } else { 1 };
+        let destinations = random.range(1..4) as usize;
+        // Some runs are almost quiet, some have nearly everything at once.
+        let share = *random.pick(&[0.1, 0.25, 0.4, 0.6]).unwrap_or(&0.3);
+        let chosen: BTreeSet<FaultFamily> =
+            FaultFamily::all().iter().copied().filter(|_| random.chance(share)).collect();
+        let upload_intervals = (0..destinations).map(|_| Duration::from_millis(random.range(100..4_000))).collect();
+        let unconditional = (0..destinations).map(|_| random.chance(0.2)).collect();
+        let families: BTreeSet<FaultFamily> = chosen.difference(&options.without).copied().collect();
+        let small = families.contains(&FaultFamily::SmallSizes);
+        let often = families.contains(&FaultFamily::Snapshots);
+        let sizes = sizes(random, small, often);
+        Self {
+            nodes: options.nodes.unwrap_or(nodes),
+            hosts,
+            databases,
+            upload_intervals,
+            unconditional,
+            families,
+            sizes,
+            disk_bytes: 256 << 20,
+        }
+    }
+
+    /// Whether a family may strike.
+    pub fn has(&self, family: FaultFamily) -> bool {
+        self.families.contains(&family)
+    }
+
+    /// How many nodes may be lost for good without losing what was acknowledged.
+    pub fn expendable_nodes(&self) -> usize {
+        (self.nodes - 1) / 2
+    }
+}
+
+fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
+    let piece_bytes = random.range(8 << 10..64 << 10);
+    let log = LogOptions {
+        piece_bytes: if small { piece_bytes } else { 1 << 20 },
+        cache_bytes: if small { 16 << 10 } else { 4 << 20 },
+    };
+    let (snapshot_bytes, keep_entries) = (random.range(32 << 10..256 << 10), random.range(0..30));
+    let images = ImageOptions {
+        checkpoint_interval: Duration::from_millis(random.range(200..5_000)),
+        fold_bytes: if small { 4 << 10 } else { 1 << 20 },
+        concurrent_folds: random.range(1..4) as usize,
+        ..ImageOptions::default()
+    };
+    let (window_bytes, window_segments) = (random.range(1 << 10..64 << 10), random.range(1..20) as usize);
+    let (min_bytes, interval) = (random.range(4 << 10..128 << 10), Duration::from_secs(random.range(3..60)));
+    let fanout = FanoutOptions {
+        window_bytes: if small { window_bytes } else { 1 << 20 },
+        window_segments: if small { window_segments } else { 1_000 },
+        memory_bytes: if small { 64 << 10 } else { 8 << 20 },
+        snapshot_min_bytes: if snapshots_often { min_bytes } else { 1 << 20 },
+        snapshot_interval: if snapshots_often { interval } else { Duration::from_secs(24 * 3600) },
+        retry_first: Duration::from_millis(200),
+        retry_most: Duration::from_secs(5),
+        ..FanoutOptions::default()
+    };
+    NodeSizes {
+        log,
+        snapshot_bytes: if snapshots_often { snapshot_bytes } else { 4 << 20 },
+        keep_entries: if snapshots_often { keep_entries } else { 200 },
+        images,
+        fanout,
+        reserve: Some(4 << 20),
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let families: Vec<String> = self.families.iter().map(ToString::to_string).collect();
+        let place = |(interval, unconditional): (&Duration, &bool)| {
+            format!("{interval:?}{}", if *unconditional { " unconditional" } else { "" })
+        };
+        let places: Vec<String> = self.upload_intervals.iter().zip(&self.unconditional).map(place).collect();
+        let sizes = &self.sizes;
+        write!(
+            f,
+            "{} nodes, {} hosts with {} databases each, destinations [{}], log pieces of {} bytes, a Raft snapshot each \
+             {} bytes with {} entries kept, windows of {} bytes or {} segments, object snapshots from {} bytes or {:?}; \
+             faults: {}",
+            self.nodes,
+            self.hosts,
+            self.databases,
+            places.join(", "),
+            sizes.log.piece_bytes,
+            sizes.snapshot_bytes,
+            sizes.keep_entries,
+            sizes.fanout.window_bytes,
+            sizes.fanout.window_segments,
+            sizes.fanout.snapshot_min_bytes,
+            sizes.fanout.snapshot_interval,
+            if families.is_empty() { "none".to_owned() } else { families.join(", ") },
+        )
+    }
+}

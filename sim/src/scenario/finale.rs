@@ -1,0 +1,250 @@
+//! What must hold once everything is mended: the cluster heals, takes a fresh write, uploads it everywhere, and gives
+//! every database back from every node and every destination.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_host::time;
+use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
+use seawall_proto::position::Position;
+
+use super::host::Host;
+use super::positions::PositionWatch;
+use super::restores::RestoreFailure;
+use super::stage::Stage;
+use crate::application::acknowledge::sync_once;
+use crate::application::source::Source;
+use crate::oracles::{acknowledged_is_kept, restored_equals_source};
+use crate::random::Stream;
+use crate::world;
+
+/// How long the cluster may take to heal, in virtual time.
+const HEALING: Duration = Duration::from_secs(90);
+
+/// How long uploads of what is left may take.
+const UPLOADING: Duration = Duration::from_secs(180);
+
+/// Earlier states compared, for each database.
+const EARLIER: usize = 3;
+
+const HEALS: &str = "with all faults gone the cluster heals";
+const ACKNOWLEDGED: &str = "no acknowledged write is lost";
+const NEVER_WRONG: &str = "never a wrong database";
+const GIVES_BACK: &str = "every node and every destination gives every database back";
+
+/// Waits for `condition`, which says what is missing.
+async fn within<T>(limit: Duration, mut condition: impl FnMut() -> Result<T, String>) -> Option<T> {
+    let deadline = time::Instant::now() + limit;
+    loop {
+        match condition() {
+            Ok(found) => return Some(found),
+            Err(missing) if time::Instant::now() > deadline => {
+                world::current().violate(HEALS, format!("{missing}, {limit:?} later"));
+                return None;
+            }
+            Err(_) => time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn within_time<T>(limit: Duration, what: &str, future: impl Future<Output = Result<T, String>>) -> Option<T> {
+    let failure = match time::timeout(limit, future).await {
+        Ok(Ok(output)) => return Some(output),
+        Ok(Err(error)) => error,
+        Err(_elapsed) => format!("it did not happen within {limit:?}"),
+    };
+    world::current().violate(HEALS, format!("{what}: {failure}"));
+    None
+}
+
+/// Waits until the cluster works again, with everyone caught up.
+pub(super) async fn heals(stage: &Stage) {
+    within(HEALING, || {
+        let leader = stage.cluster.leader().ok_or("no node leads")?;
+        let nodes = stage.cluster.nodes();
+        let applied = nodes[leader].node().map_or(0, |node| node.replica().cluster().applied);
+        for (index, it) in nodes.iter().enumerate().filter(|(_, it)| it.lost().is_none()) {
+            let Some(node) = it.node() else {
+                let why = it.refusal().unwrap_or_else(|| "no reason known".to_owned());
+                return Err(format!("node {} does not run: {why}", index + 1));
+            };
+            let view = node.replica().cluster();
+            if view.applied < applied || view.leader != Some(leader as u64 + 1) {
+                let (number, behind) = (index + 1, view.applied);
+                let said = view.problem.unwrap_or_default();
+                return Err(format!(
+                    "node {number} has applied {behind} of {applied} and takes {:?} for the leader, not {} ({said})",
+                    view.leader,
+                    leader + 1
+                ));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// A fresh write to every database is acknowledged and reaches every destination that can be believed.
+pub(super) async fn takes_a_fresh_write(stage: &Stage) {
+    let places = stage.cluster.places().iter().enumerate();
+    let honest: Vec<String> =
+        places.filter(|(index, _)| !stage.is_liar(*index)).map(|(_, place)| place.name().to_owned()).collect();
+    for host in &stage.hosts {
+        for source in host.application.sources() {
+            fresh_write(host, source, &honest).await;
+        }
+    }
+}
+
+async fn fresh_write(host: &Host, source: &Source, honest: &[String]) {
+    let name = source.name();
+    if let Err(error) = host.application.write_once(source).await {
+        return world::current().violate("the simulator can write", error.to_string());
+    }
+    let Some(handle) = within(HEALING, || host.handle(name).ok_or(format!("no agent ships `{name}`"))).await else {
+        return;
+    };
+    let state = |what: &str| format!("{what} of `{name}` (the agent says {:?})", handle.status());
+    let synced = async { sync_once(source, &handle, &host.acknowledgements).await.map_err(|error| error.to_string()) };
+    if within_time(HEALING, &state("a fresh write"), synced).await.is_none() {
+        return;
+    }
+    if honest.is_empty() {
+        return;
+    }
+    let uploaded = async { handle.sync_to(honest).await.map_err(|error| error.to_string()) };
+    within_time(UPLOADING, &state("the upload of a fresh write"), uploaded).await;
+}
+
+/// Restores every database from everywhere and compares it with the truth. Applications must not write meanwhile.
+pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch) {
+    for host in &stage.hosts {
+        for source in host.application.sources() {
+            for (index, node) in stage.cluster.nodes().iter().enumerate() {
+                if node.lost().is_some() {
+                    continue;
+                }
+                let from = Origin::Node(index);
+                newest(stage, host, source, watch, from, Expect::Everything).await;
+            }
+            for index in 0..stage.cluster.places().len() {
+                let expect = if stage.is_liar(index) { Expect::NoLie } else { Expect::Everything };
+                newest(stage, host, source, watch, Origin::Place(index), expect).await;
+            }
+            earlier(stage, source, watch).await;
+        }
+    }
+}
+
+/// What may be expected of an origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// The newest state.
+    Everything,
+    /// All that was acknowledged, if it answers.
+    Acknowledged,
+    /// A true state, if it answers.
+    NoLie,
+}
+
+/// Where a database is restored from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// A node, counted from 0.
+    Node(usize),
+    /// A destination, counted from 0.
+    Place(usize),
+}
+
+impl Origin {
+    fn source(self, stage: &Stage, source: &Source) -> Box<dyn FnOnce() -> Arc<dyn RestoreSource> + Send> {
+        let name = source.name().clone();
+        match self {
+            Self::Node(index) => {
+                let address = stage.cluster.nodes()[index].address.clone();
+                Box::new(move || Arc::new(ClusterSource::new(vec![address], name, false)))
+            }
+            Self::Place(index) => {
+                let place = stage.cluster.places()[index].clone();
+                Box::new(move || Arc::new(DestinationSource::new(place.destination(), name)))
+            }
+        }
+    }
+}
+
+/// Restores the newest state and judges it.
+pub(super) async fn newest(
+    stage: &Stage,
+    host: &Host,
+    source: &Source,
+    watch: &PositionWatch,
+    origin: Origin,
+    expect: Expect,
+) {
+    let world = world::current();
+    let name = source.name();
+    let acknowledged: Vec<_> = host.acknowledgements.all().into_iter().filter(|it| it.database == *name).collect();
+    let truth = source.with_history(|history| history.newest().map(|(_, state)| state.content.checksum));
+    let given = match stage.operator.restore(origin.source(stage, source), When::Newest, None).await {
+        Ok(given) => given,
+        Err(RestoreFailure::Broken(why)) => {
+            return world.violate(NEVER_WRONG, format!("`{name}` from {origin:?}: {why}"));
+        }
+        Err(error) if expect == Expect::Everything => {
+            return world.violate(GIVES_BACK, format!("`{name}` from {origin:?}: {error}"));
+        }
+        Err(_) => return,
+    };
+    watch.observe(name, &given.position, &format!("a restore from {origin:?}"));
+    let compared = source
+        .with_history(|history| restored_equals_source::check(&given.image, given.page_size, &given.position, history));
+    if let Err(error) = compared {
+        return world.violate(NEVER_WRONG, format!("`{name}` from {origin:?}: {error}"));
+    }
+    if expect == Expect::NoLie {
+        return;
+    }
+    if let Err(error) = acknowledged_is_kept::check(&acknowledged, &given.position, &watch.checksums(name)) {
+        return world.violate(ACKNOWLEDGED, format!("from {origin:?}: {error}"));
+    }
+    if expect == Expect::Everything && truth != Some(given.position.checksum) {
+        let text = format!("`{name}` from {origin:?} is {}, but the source is {truth:?}", given.position);
+        world.violate(GIVES_BACK, text);
+    }
+}
+
+/// Restores some earlier states and judges them.
+async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
+    let world = world::current();
+    let name = source.name();
+    let seen = watch.of(name);
+    for _ in 0..EARLIER {
+        let chosen: Option<(Position, Origin)> = world.draw(Stream::Oracles, |random| {
+            let position = *random.pick(&seen)?;
+            let nodes = (0..stage.cluster.nodes().len()).filter(|index| stage.cluster.nodes()[*index].lost().is_none());
+            let places = (0..stage.cluster.places().len()).filter(|index| !stage.is_liar(*index));
+            let origins: Vec<Origin> = nodes.map(Origin::Node).chain(places.map(Origin::Place)).collect();
+            Some((position, *random.pick(&origins)?))
+        });
+        let Some((position, origin)) = chosen else { return };
+        let make = origin.source(stage, source);
+        let given = stage.operator.restore(make, When::Txid(position.txid), Some(position.lineage)).await;
+        let given = match given {
+            Ok(given) => given,
+            Err(error) => {
+                return world.violate(GIVES_BACK, format!("`{name}` at {position} from {origin:?}: {error}"));
+            }
+        };
+        if given.position != position {
+            let text = format!("`{name}` at {position} was asked for, {origin:?} gave {}", given.position);
+            return world.violate(NEVER_WRONG, text);
+        }
+        let compared = source.with_history(|history| {
+            restored_equals_source::check(&given.image, given.page_size, &given.position, history)
+        });
+        if let Err(error) = compared {
+            return world.violate(NEVER_WRONG, format!("`{name}` at {position} from {origin:?}: {error}"));
+        }
+    }
+}

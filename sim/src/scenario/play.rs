@@ -1,0 +1,121 @@
+//! The acts of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_host::task::{OwnedTask, spawn_owned};
+use seawall_host::time;
+
+use super::cluster::Cluster;
+use super::configuration::Configuration;
+use super::finale::{self, Expect, Origin};
+use super::host::Host;
+use super::positions::PositionWatch;
+use super::raft_watch;
+use super::restores::Operator;
+use super::stage::Stage;
+use crate::application::directory::TemporaryDirectory;
+use crate::application::{Application, ApplicationOptions};
+use crate::destination::Place;
+use crate::fault_family::FaultFamily;
+use crate::faults;
+use crate::random::Stream;
+use crate::world;
+
+/// How often the nodes' position logs are read.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Puts up what `configuration` says. The directory holds the databases and must outlive the run.
+///
+/// # Errors
+/// If a database cannot be created.
+pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> anyhow::Result<Arc<Stage>> {
+    let world = world::current();
+    let places: Vec<Arc<Place>> =
+        (1..=configuration.upload_intervals.len()).map(|number| Place::new(&format!("place-{number}"))).collect();
+    for (place, unconditional) in places.iter().zip(&configuration.unconditional) {
+        place.change_faults(|faults| {
+            faults.unconditional = *unconditional;
+            faults.latency = Duration::from_millis(2)..Duration::from_millis(30);
+        });
+    }
+    let cluster = Cluster::new(configuration, places);
+    let mut hosts = Vec::new();
+    for number in 1..=configuration.hosts {
+        let machine = world.add_machine(&format!("application-{number}"));
+        let names = (1..=configuration.databases).map(|database| format!("host-{number}/app-{database}").parse());
+        let options = ApplicationOptions {
+            databases: names.collect::<Result<_, _>>()?,
+            disruptive: configuration.has(FaultFamily::Applications),
+        };
+        let application = Application::new(machine, directory, &options)?;
+        hosts.push(Host::new(application, cluster.addresses(), number));
+    }
+    Ok(Stage::new(configuration.clone(), cluster, hosts, Operator::new()))
+}
+
+/// Plays the run: the faults for `duration`, then healing and the final comparison. What does not hold is told to the
+/// world.
+pub async fn play(stage: Arc<Stage>, duration: Duration) {
+    let watch = Arc::new(PositionWatch::default());
+    let supervisor = spawn_owned(stage.cluster.clone().supervise());
+    let consensus = spawn_owned(raft_watch::watch(stage.clone()));
+    let watching =
+        [spawn_owned(look(stage.clone(), watch.clone())), spawn_owned(restore(stage.clone(), watch.clone()))];
+    for index in 0..stage.cluster.nodes().len() {
+        stage.cluster.launch(index);
+    }
+    for host in &stage.hosts {
+        host.start_application();
+        host.start_agent(false);
+    }
+    let drivers: Vec<OwnedTask> = faults::start(&stage);
+    time::sleep(duration).await;
+    drop(drivers);
+    world::current().event("act", 1, || "the faults end".to_owned());
+    faults::heal(&stage).await;
+    finale::heals(&stage).await;
+    finale::takes_a_fresh_write(&stage).await;
+    world::current().event("act", 2, || "the applications stop".to_owned());
+    for host in &stage.hosts {
+        host.application.stop().await;
+    }
+    // Once more, for what they wrote until they stopped.
+    finale::takes_a_fresh_write(&stage).await;
+    drop(watching);
+    watch.look(&stage);
+    world::current().event("act", 3, || "everything is compared".to_owned());
+    finale::gives_everything_back(&stage, &watch).await;
+    watch.compare_with_sources(&stage);
+    drop((supervisor, consensus));
+}
+
+async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
+    for turn in 1_u64.. {
+        time::sleep(LOOK).await;
+        watch.look(&stage);
+        if turn.is_multiple_of(10) {
+            watch.compare_with_sources(&stage);
+        }
+    }
+}
+
+/// Restores now and then in the midst of it all: an answer may be refused then, but must not be wrong nor old.
+async fn restore(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
+    loop {
+        let (pause, host, database, origin) = world::current().draw(Stream::Oracles, |random| {
+            let pause = random.duration(Duration::from_secs(2)..Duration::from_secs(20));
+            let host = random.index(stage.hosts.len());
+            let database = random.index(stage.configuration.databases);
+            let nodes = stage.cluster.nodes().len();
+            let origin = random.index(nodes + stage.cluster.places().len());
+            let origin = if origin < nodes { Origin::Node(origin) } else { Origin::Place(origin - nodes) };
+            (pause, host, database, origin)
+        });
+        time::sleep(pause).await;
+        let host = &stage.hosts[host];
+        let source = &host.application.sources()[database];
+        let expect = if matches!(origin, Origin::Node(_)) { Expect::Acknowledged } else { Expect::NoLie };
+        finale::newest(&stage, host, source, &watch, origin, expect).await;
+    }
+}

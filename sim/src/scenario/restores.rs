@@ -1,0 +1,135 @@
+//! Restores, as an operator does them: with the product's own code, on a machine of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use seawall_host::{disk, time};
+use seawall_node::restore::{Outcome, Progress, RestoreOptions, RestoreSource, When, restore};
+use seawall_proto::position::{Lineage, PageSize, Position};
+use tokio::sync::oneshot;
+
+use crate::world::{self, Machine};
+
+/// A restore that takes longer is given up.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A database that was given back.
+#[derive(Clone, Debug)]
+pub struct GivenBack {
+    /// The state that it claims to be.
+    pub position: Position,
+    /// The whole file.
+    pub image: Bytes,
+    /// Its page size, as its header says.
+    pub page_size: PageSize,
+}
+
+/// Why nothing was given back.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    /// It said so, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// It did not end.
+    #[error("no answer after {LIMIT:?}")]
+    Hangs,
+    /// It said that it worked, and what it left is no database.
+    #[error("success was reported, but {0}")]
+    Broken(String),
+}
+
+/// The machine of an operator.
+pub struct Operator {
+    machine: Machine,
+    count: AtomicU64,
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn planned(&self, _bytes: u64) {}
+    fn read(&self, _bytes: u64) {}
+    fn warn(&self, _message: &str) {}
+}
+
+impl Operator {
+    /// A machine of its own for restores.
+    pub fn new() -> Self {
+        Self { machine: world::current().add_machine("operator"), count: AtomicU64::new(0) }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// Restores per run so far.
+    pub fn restores(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Restores `when` (of one lineage, if it is named) from what `source` makes.
+    ///
+    /// # Errors
+    /// [`RestoreFailure`].
+    pub async fn restore(
+        &self,
+        source: impl FnOnce() -> Arc<dyn RestoreSource> + Send + 'static,
+        when: When,
+        lineage: Option<Lineage>,
+    ) -> Result<GivenBack, RestoreFailure> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let output = PathBuf::from(format!("/restored/{number}.db"));
+        let (answer, answered) = oneshot::channel();
+        let path = output.clone();
+        let machine = self.machine;
+        world::current().spawn_on(machine, async move {
+            let _ = answer.send(run(source(), path, when, lineage).await);
+        });
+        let position = answered.await.unwrap_or(Err(RestoreFailure::Hangs))?;
+        let disk = world::current().disk_of(machine);
+        let image = disk.peek(&output).ok_or_else(|| RestoreFailure::Broken("there is no file".to_owned()))?;
+        let page_size = page_size(&image)?;
+        let (removed, gone) = oneshot::channel();
+        world::current().spawn_on(machine, async move {
+            let _ = removed.send(disk::remove_file(&output).await);
+        });
+        let _ = gone.await;
+        Ok(GivenBack { position, image, page_size })
+    }
+}
+
+async fn run(
+    source: Arc<dyn RestoreSource>,
+    output: PathBuf,
+    when: When,
+    lineage: Option<Lineage>,
+) -> Result<Position, RestoreFailure> {
+    let refused = |error: &dyn std::fmt::Display| RestoreFailure::Refused(error.to_string());
+    if let Some(parent) = output.parent() {
+        disk::create_directories(parent).await.map_err(|error| refused(&error))?;
+    }
+    let options = RestoreOptions { when, lineage, ..RestoreOptions::new(output) };
+    let outcome = time::timeout(LIMIT, restore(source.as_ref(), &options, &Quiet)).await;
+    match outcome.map_err(|_elapsed| RestoreFailure::Hangs)?.map_err(|error| refused(&error))? {
+        Outcome::Restored(restored) => Ok(restored.position),
+        other => Err(RestoreFailure::Broken(format!("what happened was {other:?}"))),
+    }
+}
+
+/// The page size at offset 16 of a database's header (1 stands for 65536); an empty file has none that matters.
+fn page_size(image: &[u8]) -> Result<PageSize, RestoreFailure> {
+    let bytes: [u8; 2] = match image.get(16..18) {
+        Some(bytes) => [bytes[0], bytes[1]],
+        None if image.is_empty() => [0x10, 0],
+        None => return Err(RestoreFailure::Broken("the file is shorter than a header".to_owned())),
+    };
+    let size = match u16::from_be_bytes(bytes) {
+        1 => 65_536,
+        size => u32::from(size),
+    };
+    PageSize::new(size).map_err(|error| RestoreFailure::Broken(error.to_string()))
+}
