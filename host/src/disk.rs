@@ -234,12 +234,28 @@ pub async fn remove_directory(path: &Path) -> io::Result<()> {
     world::current().disk().remove_directory(path.to_owned()).await.map_err(|e| at(path, "remove", &e))
 }
 
-/// Creates a directory and its parents; fine if it is there.
+/// Creates a directory and its parents, durably; fine if it is there. The directory that holds the first of them that
+/// was there before is synced too: whoever created it may have died before that.
 ///
 /// # Errors
 /// The operating system's, with the path in its text.
 pub async fn create_directories(path: &Path) -> io::Result<()> {
-    world::current().disk().create_directories(path.to_owned()).await.map_err(|e| at(path, "create", &e))
+    let mut new = Vec::new();
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        new.push(ancestor);
+        if exists(ancestor).await? {
+            break;
+        }
+    }
+    world::current().disk().create_directories(path.to_owned()).await.map_err(|e| at(path, "create", &e))?;
+    for directory in new.into_iter().rev() {
+        match directory.parent() {
+            None => {}
+            Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")).await?,
+            Some(parent) => sync_directory(parent).await?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names inside a directory durable.

@@ -69,14 +69,6 @@ impl FileDestination {
             return Ok(());
         }
         disk::create_directories(directory).await?;
-        // From the inside out, up to what holds the root.
-        for ancestor in directory.ancestors() {
-            let name = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-            disk::sync_directory(name).await?;
-            if !ancestor.starts_with(&self.root) {
-                break;
-            }
-        }
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned());
         Ok(())
     }
