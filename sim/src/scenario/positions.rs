@@ -55,24 +55,30 @@ impl PositionWatch {
     pub fn look(&self, stage: &Stage) {
         for (index, it) in stage.cluster.nodes().iter().enumerate() {
             let Some(node) = it.node() else { continue };
-            let life = world::current().life_of(it.machine);
-            for name in node.replica().databases() {
-                let Some(view) = node.replica().database(&name) else { continue };
-                let lineage = Lineage(view.head.lineage);
-                let end = self.state().read.get(&(index, life, name.clone())).copied();
-                let end = end.filter(|end| end.lineage == lineage);
-                let after = end.map_or(Txid::NONE, |end| end.txid);
-                let records = node.replica().segments(&name, lineage, after, TURN);
-                self.take(&format!("node {}", index + 1), &name, end, &records).map_or_else(
-                    |error| world::current().violate("no gap or fork in a database's history", error),
-                    |end| {
-                        if let Some(end) = end {
-                            self.state().read.insert((index, life, name.clone()), end);
-                        }
-                    },
-                );
-                let head = Position { lineage, txid: Txid(view.head.txid), checksum: Checksum(view.head.checksum) };
-                if head.txid > Txid::NONE {
+            let world = world::current();
+            let life = world.life_of(it.machine);
+            let Some(names) = world.within(it.machine, || node.replica().databases()) else { continue };
+            for name in names {
+                let place = (index, life, name.clone());
+                let end = self.state().read.get(&place).copied();
+                let read = world.within(it.machine, || {
+                    let view = node.replica().database(&name)?;
+                    let lineage = Lineage(view.head.lineage);
+                    let end = end.filter(|end| end.lineage == lineage);
+                    let after = end.map_or(Txid::NONE, |end| end.txid);
+                    Some((view.head, end, node.replica().segments(&name, lineage, after, TURN)))
+                });
+                let Some(Some((head, end, records))) = read else { continue };
+                match self.take(&format!("node {}", index + 1), &name, end, &records) {
+                    Err(error) => world.violate("no gap or fork in a database's history", error),
+                    Ok(None) => {}
+                    Ok(Some(end)) => {
+                        self.state().read.insert(place, end);
+                    }
+                }
+                if head.txid > 0 {
+                    let (txid, checksum) = (Txid(head.txid), Checksum(head.checksum));
+                    let head = Position { lineage: Lineage(head.lineage), txid, checksum };
                     self.observe(&name, &head, &format!("the head of node {}", index + 1));
                 }
             }

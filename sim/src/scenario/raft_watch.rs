@@ -24,7 +24,8 @@ pub(super) async fn watch(stage: Arc<Stage>) {
         for it in stage.cluster.nodes() {
             let Some(node) = it.node() else { continue };
             let life = u64::from(world.life_of(it.machine));
-            let inspection = node.inspect(oracles.from(it.machine, life));
+            let from = oracles.from(it.machine, life);
+            let Some(inspection) = world.within(it.machine, || node.inspect(from)) else { continue };
             if let Err(breach) = oracles.observe(it.machine, life, &inspection, world.time()) {
                 world.violate(breach.property, breach.text);
             }

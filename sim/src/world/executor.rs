@@ -127,7 +127,7 @@ fn poll(world: &Arc<SimWorld>, task: u64, machine: Machine, mut future: Task, ta
         let name = world.name_of(machine);
         world.violate("no task panics", format!("{name}: {panic}"));
     }
-    let halted = {
+    {
         let mut state = world.state();
         match polled {
             Ok(Poll::Pending) if state.tasks.contains_key(&task) => {
@@ -142,16 +142,33 @@ fn poll(world: &Arc<SimWorld>, task: u64, machine: Machine, mut future: Task, ta
                 state = world.state();
             }
         }
-        let halted = state.machine_mut(machine).halted.take();
         state.current = Machine::SIMULATOR;
-        halted
-    };
-    if let Some(reason) = halted {
-        world.event("halt", u64::from(machine.0), || format!("{machine} ends itself: {reason}"));
-        world.kill(machine, false);
-        world.state().deaths.push_back(Death { machine, reason });
-        world.deaths.notify_one();
     }
+    reap(world, machine);
+}
+
+/// Ends the machine's program if it has said that it ends itself.
+fn reap(world: &SimWorld, machine: Machine) {
+    let Some(reason) = world.state().machine_mut(machine).halted.take() else { return };
+    if machine == Machine::SIMULATOR {
+        return world.violate("the simulator goes on", reason);
+    }
+    world.event("halt", u64::from(machine.0), || format!("{machine} ends itself: {reason}"));
+    world.kill(machine, false);
+    world.state().deaths.push_back(Death { machine, reason });
+    world.deaths.notify_one();
+}
+
+/// Does `work` as if the program on `machine` did it; `None` if that made the program end itself.
+pub(super) fn within<T>(world: &SimWorld, machine: Machine, work: impl FnOnce() -> T) -> Option<T> {
+    let before = std::mem::replace(&mut world.state().current, machine);
+    let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+    world.state().current = before;
+    if let Some(panic) = panics::take() {
+        world.violate("no task panics", format!("{}: {panic}", world.name_of(machine)));
+    }
+    reap(world, machine);
+    done.ok()
 }
 
 /// Drops all tasks of a machine; nothing that they do while they go starts anything new there.

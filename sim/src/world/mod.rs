@@ -201,6 +201,12 @@ impl SimWorld {
         executor::spawn(self, machine, Box::pin(future));
     }
 
+    /// Looks at a program from outside, as if it looked itself: what that makes it do happens to it. `None` if it ended
+    /// itself over that.
+    pub fn within<T>(&self, machine: Machine, look: impl FnOnce() -> T) -> Option<T> {
+        executor::within(self, machine, look)
+    }
+
     /// Ends every task of a machine at once. `silently` as when the power goes: its peers learn of it only by hearing
     /// nothing; otherwise (kill -9) their connections are reset.
     pub fn kill(&self, machine: Machine, silently: bool) {
