@@ -70,6 +70,8 @@ fn cannot(error: &dyn std::fmt::Display) -> Violation {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
