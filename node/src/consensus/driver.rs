@@ -14,6 +14,8 @@ use super::live_state::{LiveState, Standing};
 /// How far behind the map of the position log may be.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after an attempt to write the state down the next one begins, if that one has brought nothing.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Tells the live state who leads. A failed disk ends the program: what it answered can no longer be trusted.
@@ -60,6 +62,8 @@ pub(super) async fn write_positions(live: Arc<LiveState>) {
 /// Writes the state down when enough log has gathered, and lets the log before it go.
 pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payloads, snapshot_bytes: u64, keep: u64) {
     let metrics = raft.metrics();
+    let mut retry_at = time::Instant::now();
+    let mut tried_at = None;
     loop {
         time::sleep(LOOK_EVERY.min(Duration::from_millis(snapshot_bytes.max(100)))).await;
         let (snapshot, purged) = {
@@ -74,7 +78,11 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payl
                 tracing::warn!(%error, "payloads that came with a snapshot stay for now");
             }
             raft.trigger().purge_log(target).await
-        } else if live.lock().bytes_since_snapshot >= snapshot_bytes {
+        } else if live.lock().bytes_since_snapshot >= snapshot_bytes
+            && (tried_at != Some(snapshot) || time::Instant::now() >= retry_at)
+        {
+            // One that fails, or takes long, is not asked for at every look.
+            (tried_at, retry_at) = (Some(snapshot), time::Instant::now() + SNAPSHOT_RETRY);
             raft.trigger().snapshot().await
         } else {
             Ok(())

@@ -46,6 +46,14 @@ pub(super) struct Inner {
     in_snapshot: Vec<LogFilePin>,
 }
 
+/// What belongs to a snapshot that is being built.
+#[derive(Default)]
+pub(super) struct Captured {
+    pins: Vec<LogFilePin>,
+    /// Of the log, applied since the last one.
+    bytes: u64,
+}
+
 /// The live state. Shared by the state machine, which changes it, and everyone who looks at it.
 pub(super) struct LiveState {
     inner: Mutex<Inner>,
@@ -142,19 +150,22 @@ impl LiveState {
         self.wake();
     }
 
-    /// A copy of the state, for a snapshot, and the pins of what belongs to it.
-    pub(super) fn capture(&self) -> (SnapshotMetaOf<TypeConfig>, ClusterState, Vec<LogFilePin>) {
-        let mut inner = self.lock();
-        inner.bytes_since_snapshot = 0;
+    /// A copy of the state, for a snapshot, and what belongs to it.
+    pub(super) fn capture(&self) -> (SnapshotMetaOf<TypeConfig>, ClusterState, Captured) {
+        let inner = self.lock();
         let membership = inner.membership.clone();
         let last_membership = if mutant("snapshot-without-membership") { Default::default() } else { membership };
         let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership };
-        (meta, inner.cluster.clone(), self.pin_for_snapshot(&inner.cluster))
+        let captured = Captured { pins: self.pin_for_snapshot(&inner.cluster), bytes: inner.bytes_since_snapshot };
+        (meta, inner.cluster.clone(), captured)
     }
 
-    /// Keeps what belongs to the newest snapshot, until the next one.
-    pub(super) fn keep_for_snapshot(&self, pins: Vec<LogFilePin>) {
-        let older = std::mem::replace(&mut self.lock().in_snapshot, pins);
+    /// The snapshot of what was captured is the newest: what belongs to it is kept until the next one.
+    pub(super) fn saved(&self, captured: Captured) {
+        let mut inner = self.lock();
+        inner.bytes_since_snapshot = inner.bytes_since_snapshot.saturating_sub(captured.bytes);
+        let older = std::mem::replace(&mut inner.in_snapshot, captured.pins);
+        drop(inner);
         drop(older);
     }
 

@@ -7,15 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
 use seawall_host::probe::{mutant, sometimes};
 use seawall_host::{task, time};
 
-use super::live_state::LiveState;
+use super::live_state::{Captured, LiveState};
 use super::snapshot::{self, SnapshotFile};
 use super::types::{RaftLogId, TypeConfig};
 use crate::state::ClusterState;
-use crate::store::log::LogFilePin;
 
 /// Entries applied before whoever waits for a change is woken.
 const WAKE_EVERY: usize = 64;
@@ -72,8 +71,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let (meta, cluster, pins) = self.live.capture();
-        Builder { live: self.live.clone(), file: self.file.clone(), meta, cluster, pins }
+        let (meta, cluster, captured) = self.live.capture();
+        Builder { live: self.live.clone(), file: self.file.clone(), meta, cluster, captured }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, data: Bytes) -> io::Result<()> {
@@ -98,7 +97,7 @@ pub(super) struct Builder {
     file: Arc<SnapshotFile>,
     meta: SnapshotMetaOf<TypeConfig>,
     cluster: ClusterState,
-    pins: Vec<LogFilePin>,
+    captured: Captured,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -119,9 +118,22 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 time::sleep(LATE * 20).await;
                 let _ = file.save(&meta, &data).await;
             });
-        } else if self.file.save(&self.meta, &data).await? {
-            self.live.keep_for_snapshot(std::mem::take(&mut self.pins));
+        } else {
+            match self.file.save(&self.meta, &data).await {
+                Ok(true) => self.live.saved(std::mem::take(&mut self.captured)),
+                Ok(false) => {}
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "the state is not written down: the log stays as long as it is until there is room");
+                    // Older than any other: it is taken for no progress. An error would end consensus.
+                    return Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: Bytes::new() });
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Snapshot { meta: self.meta.clone(), snapshot: data })
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -59,7 +59,6 @@ struct SnapshotRun {
     outcome: Arc<Mutex<Option<Result<Position, UploadError>>>>,
     begun: UnixMillis,
     bytes_before: u64,
-    for_gap: bool,
 }
 
 /// How attempts of one kind fare.
@@ -277,7 +276,6 @@ impl Lane {
             outcome,
             begun: UnixMillis::now(),
             bytes_before: self.progress.bytes_since_snapshot,
-            for_gap: self.gap,
         });
     }
 
@@ -285,11 +283,13 @@ impl Lane {
     fn finish_snapshot(&mut self) {
         let Some(run) = &self.snapshot else { return };
         let Some(result) = run.outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let (begun, bytes_before, for_gap) = (run.begun, run.bytes_before, run.for_gap);
+        let (begun, bytes_before) = (run.begun, run.bytes_before);
         self.snapshot = None;
         let board = Arc::clone(&self.context.board);
         match result {
             Ok(position) => {
+                // Whatever it was begun for: the gap may have opened since.
+                let for_gap = self.gap && position.txid > self.progress.watermark;
                 self.progress = self.progress.after_snapshot(position.txid, begun, bytes_before, for_gap);
                 sometimes("snapshot uploaded");
                 if for_gap {
@@ -317,6 +317,8 @@ impl Lane {
 async fn upload_snapshot(context: &LaneContext, lineage: Lineage, at_least: Txid) -> Result<Position, UploadError> {
     let outlet = &context.outlet;
     let database = &context.board.database;
+    // An image that is behind, perhaps for long, takes no other database's turn.
+    context.snapshots.wait_ready(database, lineage, at_least).await.map_err(UploadError::Image)?;
     let Ok(_turn) = outlet.snapshots.acquire().await else { return Err(task::JoinError::Cancelled.into()) };
     let snapshot = context.snapshots.snapshot(database, lineage, at_least).await.map_err(UploadError::Image)?;
     let position = snapshot.position;

@@ -50,7 +50,10 @@ impl LaneProgress {
     /// This progress after an object of level 0 up to `last` with this many bytes.
     pub(super) fn after_window(mut self, last: Txid, bytes: u64, now: UnixMillis) -> Self {
         self.watermark = self.watermark.max(last);
-        self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(bytes);
+        // What the snapshot holds already, because it overtook the log, is not since then.
+        if self.watermark > self.snapshot {
+            self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(bytes);
+        }
         if self.snapshot_time.0 == 0 {
             self.snapshot_time = now;
         }
@@ -61,11 +64,12 @@ impl LaneProgress {
     /// Where the log no longer has what follows the watermark (`gap`), history goes on from the snapshot.
     pub(super) fn after_snapshot(mut self, txid: Txid, begun: UnixMillis, bytes_before: u64, gap: bool) -> Self {
         self.snapshot = self.snapshot.max(txid);
-        self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_sub(bytes_before);
         self.snapshot_time = begun;
         if gap {
             self.watermark = self.watermark.max(txid);
         }
+        let all = self.snapshot >= self.watermark;
+        self.bytes_since_snapshot = if all { 0 } else { self.bytes_since_snapshot.saturating_sub(bytes_before) };
         self
     }
 }
@@ -237,7 +241,7 @@ fn snapshot_at(situation: &Situation<'_>) -> Option<Instant> {
     }
     let due = if situation.gap {
         now
-    } else if progress.bytes_since_snapshot == 0 {
+    } else if progress.bytes_since_snapshot == 0 || progress.watermark <= progress.snapshot {
         return None;
     } else if progress.bytes_since_snapshot > situation.database_bytes.max(options.snapshot_min_bytes) {
         now

@@ -123,9 +123,28 @@ fn a_snapshot_is_due_by_bytes_or_by_age_but_never_for_an_idle_database() {
 fn a_snapshot_moves_the_watermark_only_over_a_gap() {
     let before = LaneProgress { bytes_since_snapshot: 700, ..progress(5) };
     let after = before.after_snapshot(Txid(9), UnixMillis(3), 600, false);
-    assert_eq!((after.watermark, after.snapshot, after.bytes_since_snapshot), (Txid(5), Txid(9), 100));
+    assert_eq!((after.watermark, after.snapshot, after.bytes_since_snapshot), (Txid(5), Txid(9), 0));
     assert_eq!(before.after_snapshot(Txid(9), UnixMillis(3), 600, true).watermark, Txid(9));
     assert_eq!(before.after_snapshot(Txid(4), UnixMillis(3), 600, true).watermark, Txid(5));
+}
+
+#[test]
+fn only_what_the_newest_snapshot_lacks_counts_towards_the_next() {
+    let progress = LaneProgress { snapshot: Txid(9), ..progress(5) };
+    let caught_up = progress.after_window(Txid(9), 700, UnixMillis(3));
+    assert_eq!((caught_up.watermark, caught_up.bytes_since_snapshot), (Txid(9), 0));
+    assert_eq!(caught_up.after_window(Txid(10), 30, UnixMillis(3)).bytes_since_snapshot, 30);
+    // A snapshot of a state that level 0 had passed when it was finished.
+    let behind = LaneProgress { bytes_since_snapshot: 700, ..self::progress(12) };
+    assert_eq!(behind.after_snapshot(Txid(9), UnixMillis(3), 600, false).bytes_since_snapshot, 100);
+}
+
+#[test]
+fn no_snapshot_is_asked_for_where_the_newest_one_is_ahead_of_level_0() {
+    let options = options();
+    let window = Window::new(Txid(9));
+    let progress = LaneProgress { snapshot: Txid(12), bytes_since_snapshot: 10_000, ..progress(9) };
+    assert_eq!(decide(&Situation { progress, ..situation(&options, &window, at(50)) }), Step::Wait(None));
 }
 
 #[test]

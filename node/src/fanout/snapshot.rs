@@ -28,6 +28,14 @@ pub struct Snapshot {
 
 /// Makes snapshots of databases.
 pub trait SnapshotSource: Send + Sync + 'static {
+    /// Waits until there is something not below `at_least` to be had, but not for ever.
+    fn wait_ready(
+        &self,
+        database: &DatabaseName,
+        lineage: Lineage,
+        at_least: Txid,
+    ) -> BoxFuture<'static, io::Result<()>>;
+
     /// Every page of a database, at exactly one txid not below `at_least`.
     fn snapshot(
         &self,
@@ -37,18 +45,30 @@ pub trait SnapshotSource: Send + Sync + 'static {
     ) -> BoxFuture<'static, io::Result<Snapshot>>;
 }
 
+fn none_of(database: &DatabaseName, lineage: Lineage) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("this node has no image of {database}@{lineage}"))
+}
+
 impl SnapshotSource for ImageStore {
+    fn wait_ready(
+        &self,
+        database: &DatabaseName,
+        lineage: Lineage,
+        at_least: Txid,
+    ) -> BoxFuture<'static, io::Result<()>> {
+        let image = self.get(database, lineage).ok_or_else(|| none_of(database, lineage));
+        async move { image?.wait_folded(at_least, FOLD_LIMIT).await.map(drop).map_err(io::Error::other) }.boxed()
+    }
+
     fn snapshot(
         &self,
         database: &DatabaseName,
         lineage: Lineage,
         at_least: Txid,
     ) -> BoxFuture<'static, io::Result<Snapshot>> {
-        let image = self.get(database, lineage);
-        let name = format!("{database}@{lineage}");
+        let image = self.get(database, lineage).ok_or_else(|| none_of(database, lineage));
         async move {
-            let image = image
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("this node has no image of {name}")))?;
+            let image = image?;
             image.wait_folded(at_least, FOLD_LIMIT).await.map_err(io::Error::other)?;
             let hold = image.hold(HOLD_LIMIT).await.map_err(io::Error::other)?;
             let manifest = hold.manifest();

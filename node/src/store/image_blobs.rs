@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,10 +38,54 @@ pub struct ImageBlobs {
     images: ImageStore,
     outgoing: PathBuf,
     incoming: PathBuf,
-    /// What is written down, the newest of each history.
-    written: Arc<Mutex<BTreeMap<(DatabaseName, Lineage), v1::Blob>>>,
+    written: Arc<Written>,
     /// One import at a time.
     importing: Arc<Mutex<()>>,
+}
+
+/// What is written down, and who may write.
+#[derive(Default)]
+struct Written {
+    blobs: std::sync::Mutex<BTreeMap<History, Outgoing>>,
+}
+
+type History = (DatabaseName, Lineage);
+
+struct Outgoing {
+    /// One writer at a time for each history; others don't wait for it.
+    turn: Arc<Mutex<()>>,
+    /// Names the file that is being written.
+    number: usize,
+    /// The newest that is written down.
+    blob: Option<v1::Blob>,
+}
+
+impl Written {
+    fn blobs(&self) -> MutexGuard<'_, BTreeMap<History, Outgoing>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of a history, and the number of its file.
+    fn turn(&self, history: &History) -> (Arc<Mutex<()>>, usize) {
+        let mut blobs = self.blobs();
+        let number = blobs.len();
+        let outgoing = blobs.entry(history.clone());
+        let outgoing = outgoing.or_insert_with(|| Outgoing { turn: Arc::default(), number, blob: None });
+        (outgoing.turn.clone(), outgoing.number)
+    }
+
+    fn newest(&self, history: &History) -> Option<v1::Blob> {
+        self.blobs().get(history)?.blob.clone()
+    }
+
+    /// Puts `blob` in the place of an older one, which it answers.
+    fn replace(&self, history: &History, blob: v1::Blob) -> Option<v1::Blob> {
+        self.blobs().get_mut(history)?.blob.replace(blob)
+    }
+
+    fn named(&self, id: &str) -> Option<v1::Blob> {
+        self.blobs().values().filter_map(|outgoing| outgoing.blob.as_ref()).find(|blob| blob.id == id).cloned()
+    }
 }
 
 impl ImageBlobs {
@@ -70,14 +114,16 @@ impl BlobSource for ImageBlobs {
                 let written = self.written.clone();
                 let (images, directory) = (self.images.clone(), self.outgoing.clone());
                 let writing = task::spawn(async move {
-                    let mut written = written.lock_owned().await;
-                    let key = (need.database.clone(), need.lineage);
-                    let fits = |blob: &&v1::Blob| blob.head.as_ref().is_some_and(|head| head.txid >= need.txid.0);
-                    if let Some(blob) = written.get(&key).filter(fits) {
-                        return Ok(blob.clone());
+                    let history = (need.database.clone(), need.lineage);
+                    let (turn, number) = written.turn(&history);
+                    let _turn = turn.lock_owned().await;
+                    let fits = |blob: &v1::Blob| blob.head.as_ref().is_some_and(|head| head.txid >= need.txid.0);
+                    if let Some(blob) = written.newest(&history).filter(fits) {
+                        return Ok(blob);
                     }
-                    let blob = write_down(&images, &directory, &need).await?;
-                    if let Some(older) = written.insert(key, blob.clone()) {
+                    let blob = write_down(&images, &directory, &format!("new-{number}"), &need).await?;
+                    let older = written.replace(&history, blob.clone());
+                    if let Some(older) = older.filter(|older| file_name(older) != file_name(&blob)) {
                         disk::remove_file(&directory.join(file_name(&older))).await?;
                     }
                     Ok::<_, io::Error>(blob)
@@ -91,10 +137,9 @@ impl BlobSource for ImageBlobs {
 
     fn read(&self, id: String, offset: u64) -> BoxFuture<'_, io::Result<BlobStream>> {
         async move {
-            let written = self.written.lock().await;
-            let blob = written.values().find(|blob| blob.id == id);
+            let blob = self.written.named(&id);
             let blob = blob.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no blob {id}")))?;
-            let file = File::open(&self.outgoing.join(file_name(blob)), OpenMode::Read).await?;
+            let file = File::open(&self.outgoing.join(file_name(&blob)), OpenMode::Read).await?;
             Ok(read_from(file, offset))
         }
         .boxed()
@@ -181,7 +226,7 @@ impl ImageBlobs {
     }
 }
 
-async fn write_down(images: &ImageStore, directory: &Path, need: &Need) -> io::Result<v1::Blob> {
+async fn write_down(images: &ImageStore, directory: &Path, temporary: &str, need: &Need) -> io::Result<v1::Blob> {
     let image = images.get(&need.database, need.lineage);
     let image = image.ok_or_else(|| io::Error::other(format!("there is no image of {} yet", need.database)))?;
     image.wait_folded(need.txid, FOLD_LIMIT).await.map_err(io::Error::other)?;
@@ -203,7 +248,7 @@ async fn write_down(images: &ImageStore, directory: &Path, need: &Need) -> io::R
             wal: None,
         }),
     };
-    let temporary = directory.join("new");
+    let temporary = directory.join(temporary);
     let file = File::open(&temporary, OpenMode::OpenOrCreate).await?;
     file.set_len(0).await?;
     while let Some(piece) = bytes.try_next().await.map_err(io::Error::other)? {

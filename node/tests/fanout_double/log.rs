@@ -313,6 +313,10 @@ impl CommittedLog for TestLog {
 }
 
 impl SnapshotSource for TestLog {
+    fn wait_ready(&self, _: &DatabaseName, _: Lineage, _: Txid) -> BoxFuture<'static, io::Result<()>> {
+        async { Ok(()) }.boxed()
+    }
+
     fn snapshot(
         &self,
         database: &DatabaseName,

@@ -15,6 +15,8 @@ const TIME_OUT: Duration = Duration::from_secs(5);
 pub struct PlaceFaults {
     /// How long a request takes to arrive, and its answer to come back: each way is drawn from this range.
     pub latency: Range<Duration>,
+    /// How much longer each way takes while the place is slow: drawn likewise, and a fault, unlike the distance above.
+    pub delay: Range<Duration>,
     /// How long a caller waits before it hears that no answer came.
     pub time_out: Duration,
     /// Share of requests that are carried out, and whose caller hears that they timed out.
@@ -60,6 +62,7 @@ impl Default for PlaceFaults {
     fn default() -> Self {
         Self {
             latency: Duration::ZERO..Duration::ZERO,
+            delay: Duration::ZERO..Duration::ZERO,
             time_out: TIME_OUT,
             time_out_after: 0.0,
             time_out_before: 0.0,

@@ -167,8 +167,8 @@ pub(super) fn plan(
     let forgotten_after = faults.forgets_within.mul_f64((draws.forgotten_after.0 - 0.5).max(0.0) * 2.0);
     Plan {
         fate,
-        outbound: draws.outbound.of(&faults.latency),
-        inbound: draws.inbound.of(&faults.latency),
+        outbound: draws.outbound.of(&faults.latency) + draws.outbound.of(&faults.delay),
+        inbound: draws.inbound.of(&faults.latency) + draws.inbound.of(&faults.delay),
         time_out: faults.time_out,
         bytes_per_second: faults.bytes_per_second,
         staleness: if stale { draws.stale_by.up_to(faults.staleness) } else { Duration::ZERO },
@@ -265,6 +265,15 @@ mod tests {
             (0..100).map(decide).map(|plan| plan.fate).collect()
         };
         assert_eq!(fates(&some), fates(&more));
+    }
+
+    #[test]
+    fn a_slow_place_is_as_fast_as_before_once_it_is_healed() {
+        let near = PlaceFaults { latency: Duration::from_millis(3)..Duration::from_millis(4), ..PlaceFaults::default() };
+        let slow = PlaceFaults { delay: Duration::from_secs(1)..Duration::from_secs(2), ..near.clone() };
+        let draws = Draws::draw(&mut Random::new(5, Stream::Destination));
+        assert!(first(&slow, Kind::Look, &draws).outbound > Duration::from_secs(1));
+        assert_eq!(first(&slow.healed(), Kind::Look, &draws), first(&near, Kind::Look, &draws));
     }
 
     #[test]

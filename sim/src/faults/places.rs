@@ -46,7 +46,7 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
         _ => {
             faults.capacity = Some(full_at + random.below(64 << 10));
             faults.bytes_per_second = Some(random.range(4 << 10..256 << 10));
-            faults.latency = Duration::from_millis(5)..Duration::from_millis(random.range(10..2_000));
+            faults.delay = Duration::from_millis(5)..Duration::from_millis(random.range(10..2_000));
         }
     }
 }

@@ -9,7 +9,7 @@ use seawall_host::probe::sometimes;
 use seawall_host::time::{self, Instant};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, Position, Txid};
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, SemaphorePermit};
 
 use super::image::{Shared, State, lock};
 use super::snapshot::{self, SegmentStream};
@@ -217,10 +217,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl Shared {
-    /// Waits until nobody holds the image any more, or the limits of all holds have passed.
-    pub(super) async fn wait_for_holds(&self) -> MutexGuard<'_, State> {
+    /// Waits until nobody holds the image any more, or the limits of all holds have passed, and until the node may
+    /// fold one image more. Readers of this image don't wait for the folding of others, nor others for its holds.
+    pub(super) async fn wait_to_fold(&self) -> (MutexGuard<'_, State>, Option<SemaphorePermit<'_>>) {
         let mut waiting = None;
         loop {
+            // Never closed.
+            let permit = self.folds.acquire().await.ok();
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let state = self.state.lock().await;
@@ -230,8 +233,8 @@ impl Shared {
                 holds.limits.retain(|_, limit| *limit > now);
                 holds.limits.values().max().copied()
             };
-            let Some(last_limit) = last_limit else { return state };
-            drop(state);
+            let Some(last_limit) = last_limit else { return (state, permit) };
+            drop((state, permit));
             if waiting.is_none() {
                 lock(&self.holds).waiting += 1;
                 waiting = Some(Waiting(self));

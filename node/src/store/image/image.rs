@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     importing: tokio::sync::Mutex<()>,
     /// Bounds how many images of the node are folded at once.
-    folds: Arc<Semaphore>,
+    pub(super) folds: Arc<Semaphore>,
     fold_bytes: usize,
 }
 
@@ -194,8 +194,7 @@ impl Image {
         &self,
         bytes: impl Stream<Item = Result<Bytes, ImageError>> + Send + Unpin,
     ) -> Result<ImageStatus, ImageError> {
-        let mut state = self.shared.wait_for_holds().await;
-        let _permit = self.shared.folds.acquire().await;
+        let (mut state, _permit) = self.shared.wait_to_fold().await;
         let outcome = self.shared.fold(&mut state, bytes).await;
         self.shared.publish(&state);
         outcome.map(|()| self.status())
