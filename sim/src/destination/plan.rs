@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_slow_place_is_as_fast_as_before_once_it_is_healed() {
-        let near = PlaceFaults { latency: Duration::from_millis(3)..Duration::from_millis(4), ..PlaceFaults::default() };
+        let near =
+            PlaceFaults { latency: Duration::from_millis(3)..Duration::from_millis(4), ..PlaceFaults::default() };
         let slow = PlaceFaults { delay: Duration::from_secs(1)..Duration::from_secs(2), ..near.clone() };
         let draws = Draws::draw(&mut Random::new(5, Stream::Destination));
         assert!(first(&slow, Kind::Look, &draws).outbound > Duration::from_secs(1));
