@@ -18,6 +18,9 @@ use super::record::{
 
 /// The most bytes that the first batch of a piece has.
 const MAX_OPENING: usize = BATCH_HEADER + RECORD_HEADER + MAX_MARKS;
+/// What the name of an unfinished copy ends in.
+const COPY: &str = ".new";
+const COPIED_AT_ONCE: u64 = 1 << 20;
 const SEAL_META: usize = 16;
 const SEAL_BYTES: usize = RECORD_HEADER + SEAL_META;
 
@@ -36,6 +39,32 @@ pub(super) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     (name == format!("{number:016x}.log")).then_some(number)
+}
+
+/// Whether a file with this name is an unfinished copy of a piece.
+pub(super) fn is_copy(name: &str) -> bool {
+    name.strip_suffix(COPY).and_then(number).is_some()
+}
+
+/// Puts a copy of the first `bytes` bytes of a piece in its place, durably.
+pub(super) async fn write_anew(dir: &Path, number: u64, piece: &File, bytes: u64) -> io::Result<File> {
+    let path = path(dir, number);
+    let mut copied = path.as_os_str().to_owned();
+    copied.push(COPY);
+    let copied = PathBuf::from(copied);
+    let copy = File::open(&copied, OpenMode::OpenOrCreate).await?;
+    copy.set_len(0).await?;
+    let mut at = 0;
+    while at < bytes {
+        let part = piece.read_exact_at(at, COPIED_AT_ONCE.min(bytes - at) as usize).await?;
+        let len = part.len() as u64;
+        copy.write_at(at, vec![part]).await?;
+        at += len;
+    }
+    copy.sync().await?;
+    disk::rename(&copied, &path).await?;
+    disk::sync_directory(dir).await?;
+    File::open(&path, OpenMode::ReadWrite).await
 }
 
 /// The piece that is written.

@@ -37,6 +37,10 @@ pub(super) async fn recover(dir: &Path) -> Result<Recovered, OpenLogError> {
     }
     let mut numbers = Vec::new();
     for entry in disk::list(dir).await? {
+        if piece::is_copy(&entry.name) {
+            // A former start died over it.
+            disk::remove_file(&dir.join(&entry.name)).await?;
+        }
         numbers.extend(piece::number(&entry.name).filter(|_| !entry.is_directory));
     }
     numbers.sort_unstable();
@@ -56,7 +60,7 @@ pub(super) async fn recover(dir: &Path) -> Result<Recovered, OpenLogError> {
     for &number in &numbers[..numbers.len() - 1] {
         replay.sealed_piece(dir, number, purged_before).await?;
     }
-    let end = replay.newest_piece(&newest, last).await?;
+    let end = replay.newest_piece(dir, &newest, last).await?;
     replay.check_complete(dir, numbers[0])?;
     match end {
         NewestPiece::NeverBegun => replay.begin(dir, last).await,
@@ -121,7 +125,7 @@ impl Replay {
     }
 
     /// Reads the newest piece batch by batch, and cuts off a torn one at its end.
-    async fn newest_piece(&mut self, file: &File, number: u64) -> Result<NewestPiece, OpenLogError> {
+    async fn newest_piece(&mut self, dir: &Path, file: &File, number: u64) -> Result<NewestPiece, OpenLogError> {
         let len = file.len().await?;
         let mut at = 0;
         let mut salt = None;
@@ -168,12 +172,10 @@ impl Replay {
         let Some(salt) = salt else {
             return Ok(NewestPiece::NeverBegun);
         };
-        if at < len {
-            self.was_clean = false;
-            file.set_len(at).await?;
-        }
-        // What is whole may still lie in the machine's memory only, if it was the program that died.
-        file.sync().await?;
+        self.was_clean &= at == len;
+        // What is whole may lie in the machine's memory only: the program may have died before a sync, or over one that
+        // failed, and after that no further sync of the same bytes means anything.
+        let file = &if self.was_clean { file.clone() } else { piece::write_anew(dir, number, file, at).await? };
         Ok(match seal {
             Some(PayloadPlace { offset: rows_offset, .. }) => {
                 let range = index.range();
