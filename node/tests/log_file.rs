@@ -271,3 +271,23 @@ async fn a_missing_piece_is_refused() {
     }
     open(dir.path()).await;
 }
+
+#[tokio::test]
+async fn purges_past_the_end_are_found_again_wherever_pieces_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).await;
+    let mut index = 0;
+    for _ in 0..60 {
+        fill(&log, index..index + 7).await;
+        // As after a snapshot from a leader that is far ahead.
+        index += 17;
+        log.purge(entry_of(1, index - 1).id).await.unwrap();
+    }
+    fill(&log, index..index + 3).await;
+    let expected: Vec<LogEntry> = (index..index + 3).map(|index| entry_of(1, index)).collect();
+    assert!(pieces(dir.path()).len() > 3);
+    drop(log);
+    for _ in 0..2 {
+        check_entries(&open(dir.path()).await, &expected).await;
+    }
+}

@@ -36,7 +36,7 @@ pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> 
     for (place, unconditional) in places.iter().zip(&configuration.unconditional) {
         place.change_faults(|faults| {
             faults.unconditional = *unconditional;
-            faults.latency = Duration::from_millis(2)..Duration::from_millis(30);
+            faults.latency = Duration::from_millis(1)..Duration::from_millis(8);
         });
     }
     let cluster = Cluster::new(configuration, places);

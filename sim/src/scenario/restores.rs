@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::world::{self, Machine};
 
 /// A restore that takes longer is given up.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// A database that was given back.
 #[derive(Clone, Debug)]

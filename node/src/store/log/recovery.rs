@@ -106,6 +106,7 @@ impl Replay {
         if found.summary.last().is_some_and(|last| purged.is_some_and(|purged| last <= purged.index)) {
             self.entries.clear();
         } else {
+            self.skip_purged(found.summary.first, found.closing.purged);
             for row in found.index().await?.rows() {
                 self.entry(row.clone(), number).map_err(wrong)?;
             }
@@ -267,6 +268,20 @@ impl Replay {
         marks.last = Some(row.id);
         self.entries.push_back((row, number));
         Ok(())
+    }
+
+    /// A piece that has no entry yet may begin with a purge past its end, as a snapshot makes one: what lies between
+    /// the pieces before and its own `first` entry was never in the log.
+    fn skip_purged(&mut self, first: u64, purged: Option<LogId>) {
+        let (Some(marks), Some(purged)) = (&mut self.marks, purged) else { return };
+        let next = marks.last.map_or(0, |last| last.index.saturating_add(1));
+        if let Some(before) = first.checked_sub(1)
+            && next < first
+            && first <= purged.index.saturating_add(1)
+        {
+            self.entries.clear();
+            marks.last = Some(LogId { index: before, ..purged });
+        }
     }
 
     fn truncate_after(&mut self, id: Option<LogId>) {
