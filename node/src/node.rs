@@ -10,7 +10,7 @@ use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::{disk, time};
 
 use crate::config::NodeConfig;
-use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, RaftInspection, StartError};
+use crate::consensus::{ConfiguredNode, Consensus, ConsensusOptions, RaftInspection, ReleasedLog, StartError};
 use crate::destination::{self, InvalidDestination, NamedDestination};
 use crate::fanout::{Fanout, FanoutOptions};
 use crate::http::{self, Metrics, Readiness};
@@ -95,7 +95,8 @@ impl NodeParts {
 
 /// A running node. Dropping it ends it as a crash would; [`Node::shutdown`] ends it in order.
 pub struct Node {
-    // In this order they end: nothing is served any more while the rest stops.
+    // In this order they end: what is pinned outlasts its pins, and nothing is served any more while the rest stops.
+    released: ReleasedLog,
     server: Server,
     _http: Option<Server>,
     _gauges: OwnedTask,
@@ -135,7 +136,7 @@ impl Node {
         let fanout =
             Fanout::start(sizes.fanout, destinations.clone(), Arc::new(replica.clone()), Arc::new(images.clone()));
         folder.wait_pinned().await;
-        consensus.release_log();
+        let released = consensus.release_log();
 
         let receipts = Arc::new(fanout.handle());
         let routes = started
@@ -153,7 +154,7 @@ impl Node {
         };
         let gauges = spawn_owned(keep_gauges(replica.clone(), config.data_dir));
         tracing::info!(id = config.id, address = %server.address(), "started");
-        Ok(Self { server, _http: http, _gauges: gauges, fanout, _folder: folder, images, replica, consensus })
+        Ok(Self { released, server, _http: http, _gauges: gauges, fanout, _folder: folder, images, replica, consensus })
     }
 
     /// Where it listens.
@@ -178,8 +179,9 @@ impl Node {
 
     /// Stops in order, within `limit`: a leader hands over first, images are made durable, connections close last.
     pub async fn shutdown(self, limit: Duration) {
-        let Self { server, fanout, images, consensus, .. } = self;
+        let Self { released, server, fanout, images, consensus, .. } = self;
         let stopping = async {
+            drop(released);
             // Another leader uploads from here on.
             drop(fanout);
             consensus.shutdown().await;

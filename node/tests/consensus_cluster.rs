@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use seawall_host::net::{self, Address, Server};
-use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, StartError};
+use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError};
 use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
 use seawall_node::store::image::{Folder, ImageOptions, ImageStore};
 use seawall_node::store::image_blobs::ImageBlobs;
@@ -43,6 +43,7 @@ fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 struct Running {
     runtime: Runtime,
+    released: ReleasedLog,
     consensus: Consensus,
     replica: Replica,
     images: ImageStore,
@@ -75,28 +76,29 @@ impl Node {
             started.consensus.exchange_blobs(ImageBlobs::open(&options.data_dir, images.clone()).await.unwrap());
             let mut folder = Folder::start(started.replica.clone(), images.clone());
             folder.wait_pinned().await;
-            started.consensus.release_log();
+            let released = started.consensus.release_log();
             let server = loop {
                 match net::serve(Address::Tcp(address.clone()), started.routes.clone()).await {
                     Err(_) if start.elapsed() < LIMIT => tokio::time::sleep(Duration::from_millis(20)).await,
                     served => break served.unwrap(),
                 }
             };
-            (started.consensus, started.replica, images, folder, server)
+            (released, started.consensus, started.replica, images, folder, server)
         });
-        let (consensus, replica, images, folder, server) = running;
-        self.running = Some(Running { runtime, consensus, replica, images, folder, server });
+        let (released, consensus, replica, images, folder, server) = running;
+        self.running = Some(Running { runtime, released, consensus, replica, images, folder, server });
     }
 
     /// As if its machine lost power, but for what the operating system holds.
     fn kill(&mut self) {
-        let Running { runtime, consensus, replica, images, folder, server } = self.running.take().unwrap();
+        let Running { runtime, released, consensus, replica, images, folder, server } = self.running.take().unwrap();
         runtime.shutdown_background();
-        drop((consensus, replica, images, folder, server));
+        drop((released, consensus, replica, images, folder, server));
     }
 
     fn stop(&mut self) {
-        let Running { runtime, consensus, replica, images, folder, server } = self.running.take().unwrap();
+        let Running { runtime, released, consensus, replica, images, folder, server } = self.running.take().unwrap();
+        drop(released);
         runtime.block_on(consensus.shutdown());
         drop((replica, images, folder, server));
         runtime.shutdown_timeout(Duration::from_secs(5));

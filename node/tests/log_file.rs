@@ -233,6 +233,25 @@ async fn pieces_go_when_raft_and_every_pin_let_them_go() {
 }
 
 #[tokio::test]
+async fn pins_that_go_with_their_node_let_nothing_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).await;
+    fill(&log, 0..100).await;
+    let pin = log.pin(30, "test");
+    log.start_deleting();
+    log.purge(entry_of(1, 80).id).await.unwrap();
+    let kept = log.bytes_from(30);
+    wait_until("the deletion", || log.bytes_on_disk() == kept).await;
+    log.stop_deleting();
+    drop(pin);
+    log.purge(entry_of(1, 90).id).await.unwrap();
+    append(&log, vec![entry_of(1, 100)]).await;
+    assert_eq!(log.payload(30).await.unwrap(), Some(entry_of(1, 30).payload));
+    log.close().await.unwrap();
+    assert_eq!(open(dir.path()).await.payload(30).await.unwrap(), Some(entry_of(1, 30).payload));
+}
+
+#[tokio::test]
 async fn a_log_whose_old_pieces_are_gone_still_knows_its_marks() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).await;

@@ -20,7 +20,7 @@ mod wire;
 
 pub use blobs::{BlobSink, BlobSource, BlobStream, Blobs, Need};
 pub use inspect::{Ballot, InspectedMembership, RaftInspection};
-pub use start::{ConfiguredNode, Consensus, ConsensusOptions, StartError, Started};
+pub use start::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError, Started};
 
 pub(crate) use replica::{PinCore, ReplicaCore};
 

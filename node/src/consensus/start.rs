@@ -116,6 +116,17 @@ pub struct Started {
     pub routes: Routes,
 }
 
+/// While this exists, the log file deletes what nobody pins.
+#[must_use]
+pub struct ReleasedLog(Arc<LiveState>);
+
+impl Drop for ReleasedLog {
+    fn drop(&mut self) {
+        self.0.lock().released = false;
+        self.0.log.stop_deleting();
+    }
+}
+
 /// A node's part in consensus. Dropping it ends it as a crash would.
 pub struct Consensus {
     pub(super) raft: Raft,
@@ -203,10 +214,12 @@ impl Consensus {
         })
     }
 
-    /// Lets the log file delete what nobody pins; call it once images and fan-out have pinned what they need.
-    pub fn release_log(&self) {
+    /// Lets the log file delete what nobody pins, until the answer is dropped. Call it once images and fan-out have
+    /// pinned what they need, and drop the answer before they let go of their pins because the node ends.
+    pub fn release_log(&self) -> ReleasedLog {
         self.live.lock().released = true;
         self.live.log.start_deleting();
+        ReleasedLog(self.live.clone())
     }
 
     /// Gives and takes images by `blobs` from now on: peers that are far behind need them. Call it before the routes

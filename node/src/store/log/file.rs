@@ -222,6 +222,11 @@ impl LogFile {
         self.shared.deletion.notify_one();
     }
 
+    /// Keeps all pieces from now on: call it before pins go only because the node ends.
+    pub fn stop_deleting(&self) {
+        self.shared.memory().deleting = false;
+    }
+
     /// The last entry that is durable.
     pub fn synced(&self) -> Option<LogId> {
         self.shared.memory().durable.last
