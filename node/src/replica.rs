@@ -12,7 +12,7 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
 
-use crate::consensus::{PinCore, ReplicaCore};
+use crate::consensus::{Need, PinCore, ReplicaCore};
 
 /// One accepted segment in the position log: which transactions, with which checksums, and where their bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +215,20 @@ impl Replica {
     /// If the log file cannot be read, or is damaged there.
     pub async fn segment_bytes(&self, record: &SegmentRecord) -> io::Result<Option<Vec<Bytes>>> {
         self.core.segment_bytes(record).await
+    }
+
+    /// The state from which on this node's log file holds every segment of a database's current history: an image of
+    /// it, or of a newer one, can be folded to the head.
+    pub fn held_after(&self, name: &DatabaseName, lineage: Lineage) -> Txid {
+        self.core.held_after(name, lineage)
+    }
+
+    /// Takes in another node's image, folded to `need` at least, in place of this node's.
+    ///
+    /// # Errors
+    /// No other node has one and can be reached: why, for each of them; or the disk's.
+    pub async fn pull_image(&self, need: Need) -> io::Result<()> {
+        self.core.pull_image(need).await
     }
 
     /// Proposes a command (leader only). Commands proposed one after the other by one task are ordered so, by the

@@ -6,23 +6,32 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use seawall_host::disk;
+use futures::{StreamExt, TryStreamExt, stream};
 use seawall_host::probe::sometimes;
+use seawall_host::{disk, time};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::{MAX_PART_BYTES, v1};
+use tonic::Status;
 
-use super::network::Peer;
+use super::identity::Identity;
+use super::network::{Network, Peer, Purpose};
+use super::types::Member;
 use crate::state::ClusterState;
 use crate::store::log::LogFile;
 
 /// A blob's bytes, from some offset to its end.
 pub type BlobStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// How long a peer may take to say what it has, or to begin with it. What takes longer goes on there meanwhile.
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// How long the next bytes of a blob may take.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 const PAYLOADS: &str = "payloads";
 const PAYLOAD_PREFIX: &str = "payload/";
@@ -134,14 +143,44 @@ pub(super) async fn read(
     }
 }
 
-/// Pulls from `peer` everything that belongs to a manifest's state.
+/// A peer to pull from.
+pub(super) struct Giver {
+    /// Its configured id.
+    pub(super) id: u64,
+    pub(super) peer: Peer,
+    pub(super) envelope: v1::Envelope,
+}
+
+impl Giver {
+    /// The other members of a cluster, in the order of their Raft ids, `last` at the end.
+    pub(super) fn all<'a>(
+        members: impl Iterator<Item = (&'a u64, &'a Member)>,
+        identity: &Identity,
+        network: &Network,
+        last: Option<u64>,
+    ) -> Vec<Self> {
+        let mut others: Vec<_> = members.filter(|(id, _)| **id != identity.raft_id()).collect();
+        others.sort_by_key(|(id, _)| (Some(**id) == last, **id));
+        let giver = |(id, member): (&u64, &Member)| Self {
+            id: member.configured_id,
+            peer: network.peer(&member.address, Purpose::Snapshot),
+            envelope: identity.envelope(*id),
+        };
+        others.into_iter().map(giver).collect()
+    }
+}
+
+/// Pulls everything that belongs to a manifest's state from the peer that sent the manifest, the first of `givers`;
+/// an image that it cannot give from another.
 pub(super) async fn pull(
-    mut peer: Peer,
-    envelope: v1::Envelope,
+    givers: &mut [Giver],
     cluster: &ClusterState,
     payloads: &Payloads,
     blobs: Option<&Blobs>,
 ) -> io::Result<()> {
+    let Some(Giver { peer, envelope, .. }) = givers.first_mut() else {
+        return Err(io::Error::other("there is no peer to pull from"));
+    };
     for (name, database) in cluster.databases() {
         for &index in database.open.iter().flat_map(|open| &open.entries) {
             // What the log has here under this index may be another entry, which was never committed.
@@ -152,7 +191,7 @@ pub(super) async fn pull(
                     offset: 0,
                 };
                 let mut bytes = Vec::new();
-                let mut chunks = fetch(&mut peer, request).await?;
+                let mut chunks = fetch(peer, request).await?;
                 while let Some(chunk) = chunks.try_next().await? {
                     bytes.extend_from_slice(&chunk);
                     if bytes.len() > MAX_PART_BYTES {
@@ -165,30 +204,104 @@ pub(super) async fn pull(
         }
     }
     let Some(blobs) = blobs else { return Ok(()) };
-    let needs = cluster.databases().iter().map(|(name, database)| v1::BlobNeed {
-        database: name.to_string(),
-        lineage: database.head.lineage,
-        txid: database.head.txid,
+    let needs = cluster.databases().iter().map(|(name, database)| Need {
+        database: name.clone(),
+        lineage: Lineage(database.head.lineage),
+        txid: Txid(database.head.txid),
     });
-    let request = v1::ListBlobsRequest { envelope: Some(envelope.clone()), needs: needs.collect() };
-    let listed = peer.list_blobs(request).await.map_err(io::Error::other)?.into_inner().blobs;
-    for blob in listed {
-        let offset = blobs.sink.held(blob.clone()).await?;
-        if offset < blob.size {
-            sometimes("image pulled from a peer");
-            if offset > 0 {
-                sometimes("pull of an image resumed");
+    let needs: Vec<Need> = needs.collect();
+    match list(peer, envelope.clone(), needs.clone()).await {
+        Ok(listed) => {
+            for blob in listed {
+                take(peer, envelope.clone(), blob, blobs).await?;
             }
-            tracing::info!(blob = blob.id, size = blob.size, offset, "pulling from a peer");
-            let request = v1::ReadBlobRequest { envelope: Some(envelope.clone()), id: blob.id.clone(), offset };
-            let bytes = fetch(&mut peer, request).await?;
-            blobs.sink.write(blob, offset, bytes).await?;
         }
+        // One image of its may be damaged.
+        Err(error) if givers.len() > 1 => {
+            tracing::warn!(%error, "the sender of a snapshot does not have all that belongs to it: asking others");
+            for need in needs.iter().filter(|need| need.txid != Txid::NONE) {
+                pull_image(need, givers, blobs, |_| Ok(())).await?;
+            }
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
 
+/// Pulls one image from the first of `givers` that has it and whose image `accept` finds right.
+pub(super) async fn pull_image(
+    need: &Need,
+    givers: &mut [Giver],
+    blobs: &Blobs,
+    accept: impl Fn(&v1::Head) -> Result<(), String>,
+) -> io::Result<()> {
+    let mut errors = Vec::new();
+    for Giver { id, peer, envelope } in givers {
+        match pull_from(need, peer, envelope, blobs, &accept).await {
+            Ok(()) => return Ok(()),
+            Err(error) => errors.push(format!("node {id}: {error}")),
+        }
+    }
+    let errors = if errors.is_empty() { "there is no other node".to_owned() } else { errors.join("; ") };
+    Err(io::Error::other(errors))
+}
+
+async fn pull_from(
+    need: &Need,
+    peer: &mut Peer,
+    envelope: &v1::Envelope,
+    blobs: &Blobs,
+    accept: impl Fn(&v1::Head) -> Result<(), String>,
+) -> io::Result<()> {
+    let fits = |blob: &v1::Blob| {
+        let head = blob.head.as_ref().filter(|head| head.lineage == need.lineage.0 && head.txid >= need.txid.0);
+        blob.database == need.database.as_str() && head.is_some()
+    };
+    let listed = list(peer, envelope.clone(), vec![need.clone()]).await?;
+    let blob = listed.into_iter().find(fits).ok_or_else(|| io::Error::other("it has no such image"))?;
+    accept(&blob.head.clone().unwrap_or_default()).map_err(io::Error::other)?;
+    take(peer, envelope.clone(), blob, blobs).await
+}
+
+/// What `peer` offers for `needs`.
+async fn list(peer: &mut Peer, envelope: v1::Envelope, needs: Vec<Need>) -> io::Result<Vec<v1::Blob>> {
+    let needs = needs.into_iter().map(|need| v1::BlobNeed {
+        database: need.database.to_string(),
+        lineage: need.lineage.0,
+        txid: need.txid.0,
+    });
+    let request = v1::ListBlobsRequest { envelope: Some(envelope), needs: needs.collect() };
+    let listed = time::timeout(ANSWER_LIMIT, peer.list_blobs(request)).await.map_err(io::Error::other)?;
+    Ok(listed.map_err(refused)?.into_inner().blobs)
+}
+
+/// Takes in what is not here yet of a blob that `peer` offers.
+async fn take(peer: &mut Peer, envelope: v1::Envelope, blob: v1::Blob, blobs: &Blobs) -> io::Result<()> {
+    let offset = blobs.sink.held(blob.clone()).await?;
+    if offset >= blob.size {
+        return Ok(());
+    }
+    sometimes("image pulled from a peer");
+    if offset > 0 {
+        sometimes("pull of an image resumed");
+    }
+    tracing::info!(blob = blob.id, size = blob.size, offset, "pulling from a peer");
+    let request = v1::ReadBlobRequest { envelope: Some(envelope), id: blob.id.clone(), offset };
+    let bytes = fetch(peer, request).await?;
+    blobs.sink.write(blob, offset, bytes).await
+}
+
 async fn fetch(peer: &mut Peer, request: v1::ReadBlobRequest) -> io::Result<BlobStream> {
-    let chunks = peer.read_blob(request).await.map_err(io::Error::other)?.into_inner();
-    Ok(chunks.map_ok(|chunk| chunk.data).map_err(io::Error::other).boxed())
+    let answered = time::timeout(ANSWER_LIMIT, peer.read_blob(request)).await.map_err(io::Error::other)?;
+    let chunks = answered.map_err(refused)?.into_inner();
+    let bytes = stream::try_unfold(chunks, |mut chunks| async move {
+        let next = time::timeout(IDLE_LIMIT, chunks.try_next()).await.map_err(io::Error::other)?;
+        Ok(next.map_err(refused)?.map(|chunk| (chunk.data, chunks)))
+    });
+    Ok(bytes.boxed())
+}
+
+/// A peer's refusal, in its words.
+fn refused(status: Status) -> io::Error {
+    io::Error::other(status.message().to_owned())
 }

@@ -15,10 +15,10 @@ use seawall_proto::v1;
 use seawall_proto::v1::peer_server::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blobs::{self, Blobs, Need, Payloads};
+use super::blobs::{self, Blobs, Giver, Need, Payloads};
 use super::identity::Identity;
 use super::live_state::LiveState;
-use super::network::{Network, Purpose};
+use super::network::Network;
 use super::replica::own_read_index;
 use super::snapshot::{self, MAX_MANIFEST_BYTES};
 use super::wire::{self, WireError};
@@ -174,12 +174,15 @@ impl Peer for PeerService {
         let cluster =
             snapshot::decode(manifest.clone()).map_err(|error| Status::invalid_argument(error.to_string()))?.cluster;
         let sender = header.envelope.map(|envelope| envelope.sender).unwrap_or_default();
-        let address = meta.last_membership.membership().get_node(&sender).map(|member| member.address.clone());
-        let address =
-            address.ok_or_else(|| Status::failed_precondition("the sender is no member of its own cluster"))?;
-        let peer = self.network.peer(&address, Purpose::Snapshot);
+        let members = meta.last_membership.membership();
+        if members.get_node(&sender).is_none() {
+            return Err(Status::failed_precondition("the sender is no member of its own cluster"));
+        }
         if !mutant("snapshot-without-its-blobs") {
-            let pulled = blobs::pull(peer, self.identity.envelope(sender), &cluster, &self.payloads, self.blobs.get());
+            let mut givers = Giver::all(members.nodes(), &self.identity, &self.network, None);
+            // The sender first: it has the parts of segments, too.
+            givers.sort_by_key(|giver| giver.envelope.target != sender);
+            let pulled = blobs::pull(&mut givers, &cluster, &self.payloads, self.blobs.get());
             pulled
                 .await
                 .map_err(|error| Status::unavailable(format!("cannot pull what belongs to the snapshot: {error}")))?;

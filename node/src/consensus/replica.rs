@@ -1,7 +1,7 @@
 //! What stands behind a [`Replica`](crate::replica::Replica).
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +11,12 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 use seawall_host::probe::{mutant, sometimes};
 use seawall_host::time;
+use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 
-use super::blobs::Payloads;
+use super::blobs::{self, Blobs, Giver, Need, Payloads};
 use super::identity::Identity;
 use super::live_state::{Inner, LiveState};
 use super::network::{Network, Purpose};
@@ -31,6 +32,7 @@ pub(crate) struct ReplicaCore {
     pub(super) identity: Arc<Identity>,
     pub(super) network: Network,
     pub(super) payloads: Payloads,
+    pub(super) blobs: Arc<OnceLock<Blobs>>,
     pub(super) proposer: Proposer,
     pub(super) nodes: Vec<ConfiguredNode>,
 }
@@ -74,6 +76,56 @@ impl ReplicaCore {
             }
         }
         Ok(Some(parts))
+    }
+
+    pub(crate) fn held_after(&self, name: &DatabaseName, lineage: Lineage) -> Txid {
+        let head = self.database(name).filter(|view| view.head.lineage == lineage.0).map_or(0, |view| view.head.txid);
+        let first_held = self.live.log.first_held().unwrap_or(u64::MAX);
+        let is_held = |after: u64| {
+            let next = self.live.positions.segments(name, lineage, Txid(after), 1).into_iter().next();
+            next.is_some_and(|next| {
+                next.first.0 <= after + 1 && next.entries.first().is_some_and(|first| *first >= first_held)
+            })
+        };
+        // Once it is held, everything after it is, too.
+        let (mut low, mut high) = (0, head);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_held(middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Txid(high)
+    }
+
+    pub(crate) async fn pull_image(&self, need: Need) -> io::Result<()> {
+        let blobs = self.blobs.get().ok_or_else(|| io::Error::other("this node is only starting"))?;
+        let mut givers = {
+            let inner = self.live.lock();
+            // The leader has most to do.
+            let members = inner.membership.membership();
+            Giver::all(members.nodes(), &self.identity, &self.network, inner.standing.leader)
+        };
+        let accept = |offered: &v1::Head| {
+            let own = self.checksum_at(&need.database, need.lineage, Txid(offered.txid));
+            if own.is_none_or(|own| own.0 == offered.checksum) {
+                return Ok(());
+            }
+            Err(format!("its image at txid {} is another than the cluster agreed on", offered.txid))
+        };
+        blobs::pull_image(&need, &mut givers, blobs, accept).await
+    }
+
+    /// The checksum that the cluster agreed on for a state, if a segment ends there.
+    fn checksum_at(&self, name: &DatabaseName, lineage: Lineage, txid: Txid) -> Option<Checksum> {
+        let head = self.database(name)?.head;
+        if (head.lineage, head.txid) == (lineage.0, txid.0) {
+            return Some(Checksum(head.checksum));
+        }
+        let record = self.live.positions.segments(name, lineage, Txid(txid.0.saturating_sub(1)), 1);
+        record.first().filter(|record| record.last == txid).map(|record| record.checksum_after)
     }
 
     pub(crate) fn propose(

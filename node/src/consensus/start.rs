@@ -204,6 +204,7 @@ impl Consensus {
             identity,
             network,
             payloads,
+            blobs: blobs.clone(),
             proposer,
             nodes: options.nodes,
         };

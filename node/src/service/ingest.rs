@@ -4,6 +4,7 @@ mod append;
 mod claim;
 mod head_vector;
 mod page_hashes;
+mod peer_hashes;
 mod receipt;
 mod streams;
 #[cfg(test)]

@@ -83,6 +83,14 @@ impl Written {
         self.blobs().get_mut(history)?.blob.replace(blob)
     }
 
+    /// Gives `blob` away no more: it is damaged on the disk. Its file goes at the next start, or when the same is
+    /// written down again.
+    fn forget(&self, blob: &v1::Blob) {
+        for outgoing in self.blobs().values_mut().filter(|outgoing| outgoing.blob.as_ref() == Some(blob)) {
+            outgoing.blob = None;
+        }
+    }
+
     fn named(&self, id: &str) -> Option<v1::Blob> {
         self.blobs().values().filter_map(|outgoing| outgoing.blob.as_ref()).find(|blob| blob.id == id).cloned()
     }
@@ -140,7 +148,22 @@ impl BlobSource for ImageBlobs {
             let blob = self.written.named(&id);
             let blob = blob.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no blob {id}")))?;
             let file = File::open(&self.outgoing.join(file_name(&blob)), OpenMode::Read).await?;
-            Ok(read_from(file, offset))
+            if offset > 0 {
+                return Ok(read_from(file, offset));
+            }
+            let state = (read_from(file, 0), 0, self.written.clone(), blob);
+            let checked = stream::try_unfold(state, |(mut file, checksum, written, blob)| async move {
+                if let Some(piece) = file.try_next().await? {
+                    let checksum = crc32c::crc32c_append(checksum, &piece);
+                    return Ok(Some((piece, (file, checksum, written, blob))));
+                }
+                if checksum == blob.crc32c {
+                    return Ok(None);
+                }
+                written.forget(&blob);
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged here", blob.id)))
+            });
+            Ok(checked.boxed())
         }
         .boxed()
     }

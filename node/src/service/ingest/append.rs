@@ -19,6 +19,7 @@ use tonic::{Status, Streaming};
 
 use super::claim::Holder;
 use super::head_vector::{HeadVector, VerifyError};
+use super::peer_hashes::NoHashes;
 use super::streams::Registration;
 use super::{HASHES_AT_ONCE, Shared};
 use crate::replica::{Applied, ProposeError, SegmentRecord};
@@ -35,6 +36,8 @@ const INLINE_BYTES: usize = 4 << 10;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the image before looking whether the stream may still go on.
 const IMAGE_WAIT: Duration = Duration::from_secs(1);
+/// How often an image that is behind is looked at before another node is asked.
+const OWN_TRIES: u32 = 3;
 /// How long collecting the hashes may hold up folding.
 const HASHES_HOLD: Duration = Duration::from_secs(30);
 
@@ -52,6 +55,15 @@ enum Event {
     Changed,
     Idle,
     Ended,
+}
+
+/// What this node's own image and log give of the page hashes at the head.
+enum Own {
+    Vector(HeadVector),
+    /// It is not there yet.
+    Behind,
+    /// They are damaged, or the disk is: why.
+    Unusable(String),
 }
 
 /// A stream whose first message was accepted.
@@ -278,69 +290,87 @@ impl AppendStream {
         refusal(reason, message).with_head(head)
     }
 
-    /// The page hashes at the head, which stands still while this stream has its turn and nothing proposed.
+    /// The page hashes at the head, which stands still while this stream has its turn and nothing proposed: from the
+    /// image here, or from another node if that one is damaged or does not get there.
     async fn collect_vector(&self) -> Result<HeadVector, Refusal> {
         let unknown = |message: String| self.refused(answer::Reason::Unknown, message);
+        let mut tries = 0;
         loop {
             self.check()?;
             let view = self.shared.replica.database(&self.database);
             let head = view.ok_or_else(|| unknown("the database is gone".to_owned()))?.head;
-            let position =
-                Position { lineage: Lineage(head.lineage), txid: Txid(head.txid), checksum: Checksum(head.checksum) };
-            if position.txid == Txid::NONE {
+            if head.txid == Txid::NONE.0 {
                 return HeadVector::new(&head, Vec::new()).map_err(unknown);
             }
-            let hold = match self.hold_image(position).await {
-                Ok(hold) if hold.manifest().position == position => hold,
-                Ok(hold) if hold.manifest().position.txid == position.txid => {
-                    let held = hold.manifest().position;
-                    return Err(self.refused(
-                        answer::Reason::Quarantined,
-                        format!("the leader's image is at {held}, the head at {position}"),
-                    ));
-                }
-                Ok(hold) if hold.manifest().position.txid < position.txid => hold,
-                // The head went on, or the image has to be folded further before it can be read.
-                Ok(_) | Err(ImageError::Behind { .. } | ImageError::Recovering { .. } | ImageError::Empty { .. }) => {
+            let unusable = match self.own_vector(&head).await? {
+                Own::Vector(vector) => return Ok(vector),
+                Own::Behind if tries < OWN_TRIES => {
+                    tries += 1;
                     continue;
                 }
-                Err(error @ ImageError::Quarantined { .. }) => {
-                    return Err(self.refused(answer::Reason::Quarantined, error));
-                }
-                Err(error) => return Err(unknown(error.to_string())),
+                Own::Behind => None,
+                Own::Unusable(cause) => Some(cause),
             };
-            let ImageManifest { position: held, page_size, page_count, commit_time_ms } = hold.manifest();
-            let count = page_count as usize;
-            let mut hashes: Vec<u64> = Vec::with_capacity(count);
-            while hashes.len() < count {
-                let first = PageNumber(hashes.len() as u32 + 1);
-                let more = hold.page_hashes(first, HASHES_AT_ONCE).await;
-                let more = more.map_err(|error| unknown(error.to_string()))?;
-                if more.is_empty() {
-                    break;
+            let given = self.shared.vector_from_peers(&self.database, &head).await;
+            match (given, unusable) {
+                (Ok(vector), _) => return Ok(vector),
+                (Err(NoHashes { is_lost_everywhere, cause }), Some(unusable)) => {
+                    // What other nodes have, this one will have soon.
+                    let reason = if is_lost_everywhere { answer::Reason::Quarantined } else { answer::Reason::Unknown };
+                    return Err(self.refused(reason, format!("{unusable}{cause}")));
                 }
-                hashes.extend(more);
-            }
-            // What is still to come is in the log.
-            drop(hold);
-            let held = v1::Head {
-                lineage: held.lineage.0,
-                txid: held.txid.0,
-                checksum: held.checksum.0,
-                page_size: page_size.bytes(),
-                page_count,
-                commit_time_ms,
-                wal: None,
-            };
-            let vector = HeadVector::new(&held, hashes);
-            let vector = vector.map_err(|error| self.refused(answer::Reason::Quarantined, error))?;
-            if held.txid < position.txid.0 {
-                sometimes("page hashes of the head made from an older image and the log");
-            }
-            if let Some(vector) = self.replay(vector, position).await? {
-                return Ok(vector);
+                (Err(_), None) => tries = 0,
             }
         }
+    }
+
+    /// The page hashes at `head` from the image here and what the log has behind it.
+    async fn own_vector(&self, head: &v1::Head) -> Result<Own, Refusal> {
+        let position =
+            Position { lineage: Lineage(head.lineage), txid: Txid(head.txid), checksum: Checksum(head.checksum) };
+        let hold = match self.hold_image(position).await {
+            Ok(hold) if hold.manifest().position == position => hold,
+            Ok(hold) if hold.manifest().position.txid == position.txid => {
+                let held = hold.manifest().position;
+                return Ok(Own::Unusable(format!("the leader's image is at {held}, the head at {position}")));
+            }
+            Ok(hold) if hold.manifest().position.txid < position.txid => hold,
+            // The head went on, or the image has to be folded further before it can be read.
+            Ok(_) | Err(ImageError::Behind { .. } | ImageError::Recovering { .. } | ImageError::Empty { .. }) => {
+                return Ok(Own::Behind);
+            }
+            Err(error) => return Ok(Own::Unusable(error.to_string())),
+        };
+        let ImageManifest { position: held, page_size, page_count, commit_time_ms } = hold.manifest();
+        let count = page_count as usize;
+        let mut hashes: Vec<u64> = Vec::with_capacity(count);
+        while hashes.len() < count {
+            let first = PageNumber(hashes.len() as u32 + 1);
+            match hold.page_hashes(first, HASHES_AT_ONCE).await {
+                Ok(more) if more.is_empty() => break,
+                Ok(more) => hashes.extend(more),
+                Err(error) => return Ok(Own::Unusable(error.to_string())),
+            }
+        }
+        // What is still to come is in the log.
+        drop(hold);
+        let held = v1::Head {
+            lineage: held.lineage.0,
+            txid: held.txid.0,
+            checksum: held.checksum.0,
+            page_size: page_size.bytes(),
+            page_count,
+            commit_time_ms,
+            wal: None,
+        };
+        let vector = match HeadVector::new(&held, hashes) {
+            Ok(vector) => vector,
+            Err(cause) => return Ok(Own::Unusable(cause)),
+        };
+        if held.txid < position.txid.0 {
+            sometimes("page hashes of the head made from an older image and the log");
+        }
+        self.replay(vector, position).await
     }
 
     /// Holds the image at `position`, or where it is if it does not get there soon: a snapshot on its way to a slow
@@ -357,20 +387,23 @@ impl AppendStream {
         }
     }
 
-    /// Takes `vector` to `head` by the segments of the log between them; `None` if the log has dropped them, because
+    /// Takes `vector` to `head` by the segments of the log between them; behind, if the log has dropped them, because
     /// they are folded meanwhile.
-    async fn replay(&self, mut vector: HeadVector, head: Position) -> Result<Option<HeadVector>, Refusal> {
-        let unusable = |what: String| self.refused(answer::Reason::Quarantined, format!("the leader's log: {what}"));
+    async fn replay(&self, mut vector: HeadVector, head: Position) -> Result<Own, Refusal> {
+        let unusable = |what: String| Ok(Own::Unusable(format!("the leader's log: {what}")));
         while vector.position().txid < head.txid {
             let after = vector.position().txid;
             let records = self.shared.replica.segments(&self.database, head.lineage, after, 1);
-            let Some(record) = records.into_iter().next() else { return Ok(None) };
+            let Some(record) = records.into_iter().next() else { return Ok(Own::Behind) };
             let mut decoder = SegmentDecoder::new();
             for &entry in &record.entries {
                 self.check()?;
                 let one = SegmentRecord { entries: vec![entry], ..record.clone() };
-                let parts = self.shared.replica.segment_bytes(&one).await;
-                let Some(parts) = parts.map_err(|error| unusable(error.to_string()))? else { return Ok(None) };
+                let parts = match self.shared.replica.segment_bytes(&one).await {
+                    Ok(Some(parts)) => parts,
+                    Ok(None) => return Ok(Own::Behind),
+                    Err(error) => return unusable(error.to_string()),
+                };
                 let job = move || {
                     let replayed = parts.into_iter().try_for_each(|part| vector.replay(&mut decoder, part));
                     (vector, decoder, replayed)
@@ -378,13 +411,15 @@ impl AppendStream {
                 let done = task::blocking(job).await;
                 let replayed;
                 (vector, decoder, replayed) = done.map_err(|error| self.refused(answer::Reason::Unknown, error))?;
-                replayed.map_err(|error| unusable(error.to_string()))?;
+                if let Err(error) = replayed {
+                    return unusable(error.to_string());
+                }
             }
             if vector.position().txid <= after {
-                return Err(unusable(format!("the segment after txid {after} of {} is not whole", self.database)));
+                return unusable(format!("the segment after txid {after} of {} is not whole", self.database));
             }
         }
-        Ok((vector.position() == head).then_some(vector))
+        Ok(if vector.position() == head { Own::Vector(vector) } else { Own::Behind })
     }
 }
 

@@ -20,6 +20,7 @@ use tonic::Streaming;
 use super::head_vector::tests::parts;
 use crate::config::NodeConfig;
 use crate::node::{Node, NodeParts};
+use crate::store::image::ImageError;
 use crate::store::image::testing::{Change, Model};
 use crate::store::sled_kv::SledKv;
 
@@ -257,4 +258,104 @@ async fn a_receipt_closes_the_window_and_names_what_is_wrong() {
     let early = receipt(request(&["local"], model.txid.next(), 50)).await;
     assert!(!early.reached && early.destinations["local"] == model.txid.0, "{early:?}");
     node.shutdown(LIMIT).await;
+}
+
+/// Three nodes whose logs are cut short all the time, in the order of their ids.
+#[allow(clippy::disallowed_methods, reason = "to find free ports")]
+async fn start_three(directory: &Path) -> Vec<Node> {
+    seawall_host::real::install();
+    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    drop(listeners);
+    let members: Vec<String> =
+        (1..).zip(&ports).map(|(id, port)| format!("{{ id: {id}, address: 127.0.0.1:{port} }}")).collect();
+    let starting = (1..).zip(&ports).map(|(id, port)| {
+        let text = format!(
+            "node: {{ id: {id}, data-dir: ./n{id}, listen: 127.0.0.1:{port} }}\n\
+             cluster:\n  name: test\n  nodes: [ {} ]\n\
+             destinations:\n  - {{ name: local, url: \"file://{}/objects\", upload-interval: 100ms }}\n",
+            members.join(", "),
+            directory.display()
+        );
+        let config = NodeConfig::parse(&directory.join("node.yml"), &text, &|_| None).unwrap();
+        let mut parts = NodeParts::new(&config, SledKv::opener()).unwrap();
+        parts.sizes.log.piece_bytes = 8 << 10;
+        parts.sizes.snapshot_bytes = 8 << 10;
+        parts.sizes.keep_entries = 0;
+        parts.sizes.images.checkpoint_interval = Duration::from_millis(50);
+        Node::start(config, parts)
+    });
+    futures::future::join_all(starting).await.into_iter().map(Result::unwrap).collect()
+}
+
+async fn leader(nodes: &[Node]) -> usize {
+    let finding = async {
+        loop {
+            match nodes.iter().position(|node| node.replica().leadership().is_leader) {
+                Some(leader) => return leader,
+                None => time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    time::timeout(LIMIT, finding).await.expect("a node leads")
+}
+
+/// The file with the pages of the one image under `directory`.
+#[allow(clippy::disallowed_methods, reason = "a test looks where the node keeps it")]
+fn pages_file(directory: &Path) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = entries.filter_map(|path| match path.is_dir() {
+        true => Some(pages_file(&path)),
+        false => path.file_stem().is_some_and(|stem| stem == "image").then_some(path),
+    });
+    found.next().unwrap()
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the disk rots without the node's help")]
+async fn a_leader_with_a_damaged_image_goes_on_and_takes_in_anothers() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = start_three(directory.path()).await;
+    let leads = leader(&nodes).await;
+    let node = &nodes[leads];
+    let mut client = IngestClient::new(Channel::new(node.address(), ChannelOptions::default()));
+    let mut model = Model::new();
+    assert!(matches!(claim(&mut client, 1, false).await, claim_response::Outcome::Granted(_)));
+    let mut stream = Stream::open(&mut client, 1, 1).await;
+    let database = "app".parse().unwrap();
+    let shortening = async {
+        // Until the log no longer has how it began.
+        while node.replica().held_after(&database, Lineage(1)) == Txid::NONE {
+            let fill = model.txid.0 as u8;
+            stream.send(&segment(&mut model, 20, fill, 1 << 19)).await;
+            stream.wait_committed(model.txid).await;
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    time::timeout(LIMIT, shortening).await.expect("the log is cut short");
+    drop(stream);
+
+    let image = node.images().get(&database, Lineage(1)).unwrap();
+    image.wait_folded(model.txid, LIMIT).await.unwrap();
+    image.checkpoint().await.unwrap();
+    let file = pages_file(&directory.path().join(format!("n{}/images", leads + 1)));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1024 * 4 + 77] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let read: Result<Vec<Bytes>, _> = image.hold(LIMIT).await.unwrap().snapshot().try_collect().await;
+    assert!(matches!(read, Err(ImageError::Quarantined { .. })), "{read:?}");
+
+    let mut stream = Stream::open(&mut client, 1, 1).await;
+    stream.send(&segment(&mut model, 20, 99, 1 << 19)).await;
+    stream.wait_committed(model.txid).await;
+    let mending = async {
+        while image.status().quarantined.is_some() {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    time::timeout(LIMIT, mending).await.expect("another node's image is taken in");
+    image.wait_folded(model.txid, LIMIT).await.unwrap();
+    let snapshot: Vec<Bytes> = image.hold(LIMIT).await.unwrap().snapshot().try_collect().await.unwrap();
+    assert_eq!(Model::from_snapshot(snapshot), model);
+    assert_eq!(leader(&nodes).await, leads);
 }

@@ -67,6 +67,14 @@ pub enum ImageError {
         /// Folded so far.
         folded: Txid,
     },
+    /// It cannot be used, and at present no other node gives one in its place.
+    #[error("{reason}, and no other node gives one now: {cause}")]
+    Lost {
+        /// What is wrong with it.
+        reason: String,
+        /// What the other nodes say.
+        cause: String,
+    },
     /// The image holds nothing yet.
     #[error("the image of {image} is empty: nothing was captured yet")]
     Empty {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use seawall_host::disk::{self, File, OpenMode};
+use seawall_host::task;
+use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{Lineage, PageNumber, PageSize};
 
 use super::meta::{MAX_META_BYTES, Meta};
@@ -95,6 +97,31 @@ impl Files {
         Ok(entries)
     }
 
+    /// The hashes of `page_count` pages as the file has them, from page 1 on, the lock page's empty; fewer if the file
+    /// is cut short.
+    pub(super) async fn hash_pages(&self, page_size: PageSize, page_count: u32) -> io::Result<Vec<Checksum>> {
+        let bytes = page_size.bytes() as usize;
+        let mut hashes: Vec<Checksum> = Vec::new();
+        while hashes.len() < page_count as usize {
+            let first = hashes.len() as u32 + 1;
+            let count = (PIECE_BYTES / bytes).clamp(1, (page_count - first + 1) as usize);
+            let piece = self.read_pages(page_size, PageNumber(first), count).await?;
+            let is_whole = piece.len() == count * bytes;
+            let hashing = task::blocking(move || {
+                let hash = |(page, bytes): (u32, &[u8])| match PageNumber(page) {
+                    lock if lock == page_size.lock_page() => Checksum::EMPTY,
+                    page => Checksum::of_page(page, bytes),
+                };
+                (first..).zip(piece.chunks_exact(bytes)).map(hash).collect::<Vec<_>>()
+            });
+            hashes.extend(hashing.await.map_err(io::Error::other)?);
+            if !is_whole {
+                break;
+            }
+        }
+        Ok(hashes)
+    }
+
     /// Writes in place, durable only after [`Files::sync`].
     pub(super) async fn write(&self, dirty: Dirty) -> io::Result<()> {
         if dirty.restarted {
@@ -159,7 +186,6 @@ async fn fit(file: &File, len: u64) -> io::Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use seawall_proto::checksum::Checksum;
     use seawall_proto::position::Txid;
 
     use super::*;

@@ -14,6 +14,7 @@ use seawall_proto::position::{Lineage, Position, Txid};
 use tokio::sync::oneshot;
 
 use super::{Image, ImageError, ImageStore};
+use crate::consensus::Need;
 use crate::replica::{LogPin, Replica, SegmentRecord};
 
 /// Segments that are looked up at once.
@@ -27,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(300);
 /// After an error an image is tried again after this long, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// The same for an image that nobody gives at present: a peer that has it may come back any time.
+const LAST_PULL_RETRY: Duration = Duration::from_secs(10);
 
 /// Follows the replica and folds what it applies into the images, for as long as it exists. It pins the log from the
 /// first transaction on that is not durably folded.
@@ -143,7 +146,8 @@ impl Following {
             Ok(()) => (followed.failures, followed.retry_at) = (0, None),
             Err(error) => {
                 followed.failures += 1;
-                let wait = LAST_RETRY.min(FIRST_RETRY * 2_u32.saturating_pow(followed.failures.min(16) - 1));
+                let last = if matches!(error, ImageError::Lost { .. }) { LAST_PULL_RETRY } else { LAST_RETRY };
+                let wait = last.min(FIRST_RETRY * 2_u32.saturating_pow(followed.failures.min(16) - 1));
                 followed.retry_at = Some(Instant::now() + wait);
                 tracing::warn!(database = %name, %error, retry_in = ?wait, "cannot fold the log into the image");
             }
@@ -185,18 +189,38 @@ struct Work {
 
 impl Work {
     async fn run(self, interval: Duration, checkpoint_first: bool) -> Result<(), ImageError> {
-        let (database, lineage) = (self.image.database().clone(), self.image.lineage());
         if checkpoint_first {
             self.image.checkpoint().await?;
         }
-        if self.image.status().quarantined.is_some() {
-            self.rebuild().await?;
+        // Keeps what follows another node's image until the image is pinned itself.
+        let mut pin = None;
+        if let Some(reason) = self.image.status().quarantined {
+            pin = self.rebuild(&reason).await?;
         }
+        match self.fold_all(interval).await {
+            Err(error @ ImageError::LogGone { .. }) if pin.is_none() => {
+                tracing::warn!(database = %self.image.database(), %error, "taking in another node's image");
+                pin = Some(self.pull(&error.to_string()).await?);
+                self.fold_all(interval).await?;
+            }
+            outcome => outcome?,
+        }
+        drop(pin);
+        if self.image.status().durable > Txid::NONE {
+            self.remove_older_lineages().await?;
+        }
+        Ok(())
+    }
+
+    /// Folds until the image is at the head.
+    async fn fold_all(&self, interval: Duration) -> Result<(), ImageError> {
+        let (database, lineage) = (self.image.database(), self.image.lineage());
         loop {
             let folded = self.image.status().position.txid;
-            let records = self.replica.segments(&database, lineage, folded, SEGMENTS_AT_ONCE);
-            if records.is_empty() {
-                break;
+            let records = self.replica.segments(database, lineage, folded, SEGMENTS_AT_ONCE);
+            let Some(first) = records.first() else { return Ok(()) };
+            if first.first > folded.next() {
+                return Err(ImageError::LogGone { image: self.name(), folded });
             }
             for record in records {
                 self.fold(record).await?;
@@ -205,10 +229,6 @@ impl Work {
                 }
             }
         }
-        if self.image.status().durable > Txid::NONE {
-            self.remove_older_lineages().await?;
-        }
-        Ok(())
     }
 
     async fn fold(&self, record: SegmentRecord) -> Result<(), ImageError> {
@@ -218,12 +238,12 @@ impl Work {
             return Ok(());
         }
         let cause = format!("it ends at {}, the position log says {after}", status.position);
-        Err(ImageError::Segment { image: format!("{}@{}", self.image.database(), after.lineage), cause })
+        Err(ImageError::Segment { image: self.name(), cause })
     }
 
-    /// Begins anew where the log still holds everything.
-    async fn rebuild(&self) -> Result<(), ImageError> {
-        let status = self.image.status();
+    /// Puts a sound image in the place of a quarantined one: an empty one where the log still holds everything, else
+    /// another node's.
+    async fn rebuild(&self, reason: &str) -> Result<Option<LogPin>, ImageError> {
         let first =
             self.replica.segments(self.image.database(), self.image.lineage(), Txid::NONE, 1).into_iter().next();
         let is_whole = match first {
@@ -232,13 +252,29 @@ impl Work {
             }
             _ => false,
         };
-        if is_whole {
-            sometimes("image rebuilt from the log");
-            tracing::info!(database = %self.image.database(), "rebuilding a quarantined image from the log");
-            return self.image.reset().await;
+        if !is_whole {
+            return self.pull(&format!("the image of {} is quarantined: {reason}", self.name())).await.map(Some);
         }
-        let image = format!("{}@{}", self.image.database(), self.image.lineage());
-        Err(ImageError::Quarantined { image, reason: status.quarantined.unwrap_or_default() })
+        sometimes("image rebuilt from the log");
+        tracing::info!(database = %self.image.database(), "rebuilding a quarantined image from the log");
+        self.image.reset().await?;
+        Ok(None)
+    }
+
+    /// Takes in another node's image, from which the log here goes on. The log is kept while the answer is.
+    async fn pull(&self, reason: &str) -> Result<LogPin, ImageError> {
+        let (database, lineage) = (self.image.database(), self.image.lineage());
+        let pin = self.replica.pin(database, "image", Txid::NONE.next());
+        let txid = self.replica.held_after(database, lineage).max(Txid::NONE.next());
+        let pulled = self.replica.pull_image(Need { database: database.clone(), lineage, txid }).await;
+        pulled.map_err(|error| ImageError::Lost { reason: reason.to_owned(), cause: error.to_string() })?;
+        sometimes("image taken from a peer in place of an unusable one");
+        tracing::info!(%database, %lineage, "took in another node's image in place of one that cannot be used");
+        Ok(pin)
+    }
+
+    fn name(&self) -> String {
+        format!("{}@{}", self.image.database(), self.image.lineage())
     }
 
     async fn remove_older_lineages(&self) -> Result<(), ImageError> {

@@ -167,14 +167,20 @@ impl Hold {
         if let Err(error) = self.check() {
             return error;
         }
-        match self.shared.load(&mut state).await {
+        let loaded = match self.shared.load_written(&mut state).await {
+            Ok(loaded) => loaded,
+            Err(error) => return error,
+        };
+        // A fold that a crash interrupted left a later version of the page; folding on mends it.
+        if !loaded.working.is_exact() {
+            let (folded, until) = (loaded.working.position.txid, loaded.working.until());
+            return ImageError::Recovering { image, folded, until };
+        }
+        // Damage to hashes that leaves their sum as it was is noticed only here.
+        match self.shared.mend(&loaded.files, &mut loaded.working).await {
             Err(error) => error,
-            // A fold that a crash interrupted left a later version of the page; folding on mends it.
-            Ok(loaded) if !loaded.working.is_exact() => {
-                let (folded, until) = (loaded.working.position.txid, loaded.working.until());
-                ImageError::Recovering { image, folded, until }
-            }
-            Ok(_) => {
+            Ok(true) => self.expired(),
+            Ok(false) => {
                 let reason = format!("page {} on disk is not what its hash says", page.0);
                 self.shared.quarantine(&mut state, reason).await
             }

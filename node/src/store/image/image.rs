@@ -377,16 +377,30 @@ impl Shared {
         if state.loaded.is_none() {
             let files = self.io(Files::open(&self.directory, state.meta.generation).await)?;
             let entries = self.io(files.load_vector(&state.meta).await)?;
-            let working = Working::new(&state.meta, entries);
+            let mut working = Working::new(&state.meta, entries);
             if working.is_exact() && !working.is_consistent() {
-                let reason = "the page vector on disk is damaged: its checksum is not the database's".to_owned();
-                return Err(self.quarantine(state, reason).await);
+                if !self.mend(&files, &mut working).await? {
+                    let reason = "the page vector on disk is damaged: its checksum is not the database's".to_owned();
+                    return Err(self.quarantine(state, reason).await);
+                }
             }
             state.loaded = Some(Loaded { files, working });
             self.publish(state);
         }
         lock(&self.view).used = Instant::now();
         state.loaded.as_mut().ok_or_else(|| self.cancelled())
+    }
+
+    /// Makes the vector again from the pages in the files, if these are all right; whether they are.
+    pub(super) async fn mend(&self, files: &Files, working: &mut Working) -> Result<bool, ImageError> {
+        let Some(page_size) = working.page_size else { return Ok(false) };
+        let hashes = self.io(files.hash_pages(page_size, working.page_count).await)?;
+        let mended = working.mend(&hashes);
+        if mended {
+            sometimes("page vector made again from the pages");
+            tracing::warn!(image = self.name(), "the page vector was damaged on disk: it is made again from the pages");
+        }
+        Ok(mended)
     }
 
     /// As [`Shared::load`], with all of its pages in the files, so that they can be read there.

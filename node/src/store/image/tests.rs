@@ -319,12 +319,47 @@ async fn a_rotten_page_quarantines_the_image_before_it_goes_out() {
 }
 
 #[tokio::test]
-async fn a_rotten_vector_quarantines_the_image_when_it_is_loaded() {
+async fn a_rotten_vector_is_made_again_from_sound_pages() {
+    seawall_host::real::install();
+    let root = tempfile::tempdir().unwrap();
+    let (image, model, _) = two_segments(root.path()).await;
+    drop(image);
+    flip(&directory(root.path()).join("vector.0"), 16 * 3 + 1).await;
+    flip(&directory(root.path()).join("vector.0"), 16 * 8 + 2).await;
+    let image = open(root.path()).await;
+    assert_is(&image, &model).await;
+    // On the disk it is mended, too.
+    image.checkpoint().await.unwrap();
+    drop(image);
+    let mended = read(&directory(root.path()).join("vector.0")).await;
+    let hashes = mended.chunks(16).map(|entry| u64::from_le_bytes(entry[..8].try_into().unwrap()));
+    assert_eq!(hashes.collect::<Vec<_>>(), model.hashes());
+    assert_is(&open(root.path()).await, &model).await;
+}
+
+#[tokio::test]
+async fn a_rotten_vector_whose_sum_is_right_is_made_again_when_its_pages_are_read() {
+    seawall_host::real::install();
+    let root = tempfile::tempdir().unwrap();
+    let (image, model, _) = two_segments(root.path()).await;
+    drop(image);
+    for entry in [3, 8] {
+        flip(&directory(root.path()).join("vector.0"), 16 * entry + 1).await;
+    }
+    let image = open(root.path()).await;
+    let snapshot: Result<Vec<Bytes>, _> = image.hold(LIMIT).await.unwrap().snapshot().try_collect().await;
+    assert!(matches!(snapshot, Err(ImageError::HoldExpired { .. })), "{snapshot:?}");
+    assert_is(&image, &model).await;
+}
+
+#[tokio::test]
+async fn a_rotten_vector_beside_a_rotten_page_quarantines_the_image_when_it_is_loaded() {
     seawall_host::real::install();
     let root = tempfile::tempdir().unwrap();
     let (image, model, segments) = two_segments(root.path()).await;
     drop(image);
     flip(&directory(root.path()).join("vector.0"), 16 * 3 + 1).await;
+    flip(&directory(root.path()).join("image.0"), 1024 * 7 + 5).await;
     let image = open(root.path()).await;
     assert!(matches!(image.hold(LIMIT).await, Err(ImageError::Quarantined { .. })));
     assert_quarantined_and_rebuilt(root.path(), image, &model, &segments).await;

@@ -92,6 +92,26 @@ impl Working {
         }
     }
 
+    /// Puts right those entries that are not what the pages in the files say, from page 1 on, if all of these together
+    /// are the position's state: then only the vector was damaged. When such a page last changed is not known any more,
+    /// so it counts as changed by the newest transaction. Whether it did.
+    pub(super) fn mend(&mut self, hashes: &[Checksum]) -> bool {
+        let sum = hashes.iter().fold(Checksum::EMPTY, |sum, hash| sum ^ *hash);
+        let (Some(page_size), Some(vector)) = (self.page_size, &self.vector) else { return false };
+        if sum != self.position.checksum || hashes.len() != vector.records().len() {
+            return false;
+        }
+        let mut entries = vector.records().to_vec();
+        for (index, (entry, hash)) in entries.iter_mut().zip(hashes).enumerate() {
+            if entry.hash != *hash {
+                *entry = PageEntry { hash: *hash, changed: self.position.txid };
+                self.dirty_blocks.insert(index / BLOCK_ENTRIES);
+            }
+        }
+        self.vector = Some(PageVector::from_records(page_size, entries));
+        true
+    }
+
     /// Whether checksums are verified at the position; not while a fold that a crash interrupted is done again.
     pub(super) fn is_exact(&self) -> bool {
         self.position.txid >= self.until
