@@ -231,6 +231,15 @@ impl Replica {
         self.core.pull_image(need).await
     }
 
+    /// Makes it durable here that the log is committed up to `index`, so that a restart applies so much before it hears
+    /// of any other node.
+    ///
+    /// # Errors
+    /// If the log file is closed.
+    pub async fn sync_committed(&self, index: u64) -> io::Result<()> {
+        self.core.sync_committed(index).await
+    }
+
     /// Proposes a command (leader only). Commands proposed one after the other by one task are ordered so, by the
     /// calls, not by the awaits; the returned future resolves once applied here.
     pub fn propose(&self, command: v1::Command, payload: Bytes) -> BoxFuture<'static, Result<Applied, ProposeError>> {

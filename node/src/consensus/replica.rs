@@ -67,6 +67,11 @@ impl ReplicaCore {
         self.live.positions.segments(name, lineage, after, limit)
     }
 
+    /// As [`Replica::sync_committed`](crate::replica::Replica::sync_committed).
+    pub(crate) async fn sync_committed(&self, index: u64) -> io::Result<()> {
+        self.live.log.sync_committed(index).await
+    }
+
     pub(crate) async fn segment_bytes(&self, record: &SegmentRecord) -> io::Result<Option<Vec<Bytes>>> {
         let mut parts = Vec::with_capacity(record.entries.len());
         for &index in &record.entries {

@@ -222,6 +222,7 @@ impl Work {
             if first.first > folded.next() {
                 return Err(ImageError::LogGone { image: self.name(), folded });
             }
+            self.commit(&records).await?;
             for record in records {
                 self.fold(record).await?;
                 if self.image.pending().since.is_some_and(|since| since.elapsed() >= interval) {
@@ -229,6 +230,19 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// An image never gets ahead of what a restart of this node alone knows to be committed: a fold that a crash
+    /// interrupts has to be repeated before the image can be given to a peer, and that peer may be the one without
+    /// which nothing is committed.
+    async fn commit(&self, records: &[SegmentRecord]) -> Result<(), ImageError> {
+        let last = records.iter().filter_map(|record| record.entries.last()).max();
+        let synced = match last {
+            Some(index) => self.replica.sync_committed(*index).await,
+            None => Ok(()),
+        };
+        let image = || format!("{}@{}", self.image.database(), self.image.lineage());
+        synced.map_err(|source| ImageError::Io { image: image(), source })
     }
 
     async fn fold(&self, record: SegmentRecord) -> Result<(), ImageError> {

@@ -130,6 +130,18 @@ impl LogFile {
         self.shared.memory().save_committed(id);
     }
 
+    /// Makes it durable that the entries up to `index` are committed, as far as that is known.
+    ///
+    /// # Errors
+    /// If the log file is closed.
+    pub async fn sync_committed(&self, index: u64) -> io::Result<()> {
+        let reached = |id: Option<LogId>| id.is_some_and(|id| id.index >= index);
+        if reached(self.shared.memory().durable.committed) {
+            return Ok(());
+        }
+        self.write(|memory| memory.push(Op::Committed)).await
+    }
+
     /// Removes the entries after `id` (all of them if `None`); durable when this returns.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub(super) enum Op {
     Truncate(Option<LogId>),
     Purge(LogId),
     Done(Done),
+    /// Writes the committed mark, even if nothing else is to be written.
+    Committed,
     Close,
 }
 

@@ -102,6 +102,7 @@ impl Writer {
     fn gather(&mut self, mut expected: Option<u64>) -> (BatchBuilder, Gathered) {
         let mut batch = BatchBuilder::new(self.piece.salt, self.piece.number, self.piece.bytes);
         let mut gathered = Gathered { effects: Vec::new(), done: Vec::new(), closed: false };
+        let mut marks_committed = false;
         let mut first = self.shared.memory().current.index.first();
         while let Some(op) = self.waiting.pop_front() {
             let jumps = matches!((&op, expected), (Op::Entry { entry, .. }, Some(at)) if entry.id.index != at);
@@ -142,13 +143,14 @@ impl Writer {
                     self.marks.purge(id);
                 }
                 Op::Done(done) => gathered.done.push(done),
+                Op::Committed => marks_committed = true,
                 Op::Close => {
                     gathered.closed = true;
                     break;
                 }
             }
         }
-        if !batch.is_empty() || gathered.closed {
+        if !batch.is_empty() || gathered.closed || marks_committed {
             self.add_committed(&mut batch);
         }
         if gathered.closed {
