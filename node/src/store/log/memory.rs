@@ -24,7 +24,10 @@ pub(super) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Something to write.
 pub(super) enum Op {
-    Entry { ticket: u64, entry: LogEntry },
+    Entry {
+        ticket: u64,
+        entry: LogEntry,
+    },
     Vote(Bytes),
     Cluster([u8; 16]),
     Truncate(Option<LogId>),
