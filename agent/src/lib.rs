@@ -19,8 +19,10 @@ pub mod wal;
 
 mod service;
 mod ship;
+mod sizes;
 mod status;
 
+pub use sizes::AgentSizes;
 pub use status::{DatabaseState, DatabaseStatus};
 
 use ship::{Cluster, Driver, DriverConfig, Shared};
@@ -49,6 +51,8 @@ pub struct AgentConfig {
     pub socket: Option<PathBuf>,
     /// The databases it ships.
     pub databases: Vec<DatabaseConfig>,
+    /// How much it gathers before it acts.
+    pub sizes: AgentSizes,
 }
 
 /// Why an agent did not start.
@@ -127,7 +131,8 @@ impl Agent {
         for DatabaseConfig { path, name, take_over } in config.databases {
             let shared = Arc::new(Shared::default());
             let label = path.display().to_string();
-            let driver = DriverConfig { path, name: name.clone(), take_over, agent_id, label };
+            let driver =
+                DriverConfig { path, name: name.clone(), take_over, agent_id, label, sizes: config.sizes.clone() };
             let driver = Driver::new(driver, Cluster::new(config.cluster.clone()), Arc::clone(&shared));
             tasks.push(task::spawn_owned(driver.run()));
             databases.push(DatabaseHandle { name, shared, cluster: config.cluster.clone() });

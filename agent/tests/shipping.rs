@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seawall_agent::capture::Capture;
-use seawall_agent::{Agent, AgentConfig, DatabaseConfig, DatabaseState, StartError};
+use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig, DatabaseState, StartError};
 use seawall_host::net::{Address, Channel, ChannelOptions};
 use seawall_host::{task, time};
 use seawall_proto::database_name::DatabaseName;
@@ -30,6 +30,7 @@ fn config(fake: &Fake, path: &Path, take_over: bool) -> AgentConfig {
         cluster: fake.addresses.clone(),
         socket: None,
         databases: vec![DatabaseConfig { path: path.to_owned(), name: name(), take_over }],
+        sizes: AgentSizes::default(),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct NodeSizes {
     pub keep_entries: u64,
     /// Sizes of the images.
     pub images: ImageOptions,
+    /// Bytes of an image in one message to a node that is far behind.
+    pub blob_piece_bytes: usize,
     /// Windows and patience of the fan-out.
     pub fanout: FanoutOptions,
     /// Free bytes below which appends are refused; `None` for the usual share of the file system.
@@ -62,6 +64,7 @@ impl Default for NodeSizes {
             snapshot_bytes: ConsensusOptions::SNAPSHOT_BYTES,
             keep_entries: ConsensusOptions::KEEP_ENTRIES,
             images: ImageOptions::default(),
+            blob_piece_bytes: ImageBlobs::PIECE_BYTES,
             fanout: FanoutOptions::default(),
             reserve: None,
         }
@@ -126,7 +129,7 @@ impl Node {
         let started = Consensus::start(options, open_kv).await?;
         let (consensus, replica) = (started.consensus, started.replica);
         let images = ImageStore::open(config.data_dir.join("images"), sizes.images).await?;
-        consensus.exchange_blobs(ImageBlobs::open(&config.data_dir, images.clone()).await?);
+        consensus.exchange_blobs(ImageBlobs::open(&config.data_dir, images.clone(), sizes.blob_piece_bytes).await?);
         let mut folder = Folder::start(replica.clone(), images.clone());
         let admission = Admission::start(AdmissionOptions {
             reserve: sizes.reserve,

@@ -13,7 +13,6 @@ pub const RARE_PATHS: &[&str] = &[
     "append with an unknown outcome",
     "checkpoint by the agent",
     "claim refused because another agent ships",
-    "head of the cluster unknown to the agent",
     "history at a destination gone on from a snapshot",
     "image asked for while an interrupted fold is repeated",
     "image pulled from a peer",

@@ -17,10 +17,10 @@ use super::cluster::{Cluster, ClusterError};
 use super::session::{End, QUARANTINED, Session, Waiting};
 use super::shared::Shared;
 use super::source::{Source, StartFailed};
-use crate::SyncError;
 use crate::capture::{Capture, CaptureError, OpenError, PageVector, Surprise};
 use crate::sqlite::SqliteError;
 use crate::status::DatabaseState;
+use crate::{AgentSizes, SyncError};
 
 /// A database that can't be used is tried again after this.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub(crate) struct DriverConfig {
     pub(crate) take_over: bool,
     pub(crate) agent_id: u64,
     pub(crate) label: String,
+    pub(crate) sizes: AgentSizes,
 }
 
 /// One database's task.
@@ -160,8 +161,8 @@ impl Driver {
         };
         let busy_since = time::Instant::now();
         loop {
-            let (head_now, base_now) = (head.clone(), base.clone());
-            let started = task::blocking(move || Source::start(capture, &head_now, base_now, hold)).await;
+            let (head_now, base_now, step_bytes) = (head.clone(), base.clone(), self.config.sizes.step_bytes);
+            let started = task::blocking(move || Source::start(capture, &head_now, base_now, hold, step_bytes)).await;
             match started.map_err(|error| End::Unusable(error.to_string()))? {
                 Ok((source, compare_because)) => {
                     match compare_because {

@@ -10,10 +10,7 @@ use seawall_proto::segment::SegmentKind;
 use seawall_proto::v1::{Head, SegmentPart};
 
 use super::source::Piece;
-
-/// A segment above this size is not kept for being sent again: if its stream breaks, the database is claimed anew and
-/// compared, which ships its outcome. That keeps memory bounded whatever an application commits in one transaction.
-const KEPT_BYTES: usize = 4 << 20;
+use crate::AgentSizes;
 
 /// A segment of which parts were made.
 #[derive(Debug)]
@@ -34,6 +31,8 @@ struct Segment {
 pub(super) struct Outbox {
     segments: VecDeque<Segment>,
     acknowledged: (Txid, Checksum),
+    part_bytes: usize,
+    kept_bytes: usize,
 }
 
 /// How the outbox stands to the cluster's head.
@@ -49,8 +48,13 @@ pub(super) enum Reconciled {
 
 impl Outbox {
     /// Nothing is on its way; the cluster has this state.
-    pub(super) const fn new(txid: Txid, checksum: Checksum) -> Self {
-        Self { segments: VecDeque::new(), acknowledged: (txid, checksum) }
+    pub(super) fn new(txid: Txid, checksum: Checksum, sizes: &AgentSizes) -> Self {
+        Self {
+            segments: VecDeque::new(),
+            acknowledged: (txid, checksum),
+            part_bytes: sizes.part_bytes.clamp(1, MAX_PART_BYTES),
+            kept_bytes: sizes.kept_bytes,
+        }
     }
 
     /// The newest acknowledged state.
@@ -66,6 +70,11 @@ impl Outbox {
     /// Bytes kept in memory.
     pub(super) fn bytes(&self) -> usize {
         self.segments.iter().filter(|segment| segment.kept).map(|segment| segment.bytes).sum()
+    }
+
+    /// Whether an acknowledgement is due: a segment is complete, kept or not.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.segments.front().is_some_and(|segment| segment.checksum_after.is_some())
     }
 
     /// Takes in encoded bytes; answers the parts that are complete by them.
@@ -88,7 +97,7 @@ impl Outbox {
         let whole = begins && piece.end.is_some();
         match <[Bytes; 1]>::try_from(piece.bytes) {
             // A segment in one piece travels as it was encoded.
-            Ok([bytes]) if whole && bytes.len() <= MAX_PART_BYTES => {
+            Ok([bytes]) if whole && bytes.len() <= self.part_bytes => {
                 segment.bytes += bytes.len();
                 payloads.push(bytes);
             }
@@ -98,8 +107,8 @@ impl Outbox {
                     segment.bytes += bytes.len();
                     segment.rest.extend_from_slice(&bytes);
                 }
-                while segment.rest.len() > MAX_PART_BYTES {
-                    payloads.push(segment.rest.split_to(MAX_PART_BYTES).freeze());
+                while segment.rest.len() > self.part_bytes {
+                    payloads.push(segment.rest.split_to(self.part_bytes).freeze());
                 }
                 if piece.end.is_some() {
                     payloads.push(segment.rest.split().freeze());
@@ -131,7 +140,7 @@ impl Outbox {
             last.wal = end.wal;
             segment.checksum_after = Some(end.summary.checksum_after);
         }
-        segment.kept &= segment.bytes <= KEPT_BYTES;
+        segment.kept &= segment.bytes <= self.kept_bytes;
         if segment.kept {
             segment.parts.extend(parts.iter().cloned());
         } else {
@@ -208,7 +217,7 @@ mod tests {
 
     #[test]
     fn small_segments_are_one_part_and_kept_until_acknowledged() {
-        let mut outbox = Outbox::new(Txid::NONE, Checksum::EMPTY);
+        let mut outbox = Outbox::new(Txid::NONE, Checksum::EMPTY, &AgentSizes::default());
         for (first, last) in [(1, 3), (4, 4), (5, 9)] {
             let parts = outbox.add(piece(first, last, &[100, 50], true));
             assert_eq!(parts.len(), 1);
@@ -225,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_head_that_is_no_state_of_ours_is_foreign() {
-        let mut outbox = Outbox::new(Txid(3), Checksum(3));
+        let mut outbox = Outbox::new(Txid(3), Checksum(3), &AgentSizes::default());
         outbox.add(piece(4, 6, &[10], true));
         assert_eq!(outbox.reconcile(&head(5)), Reconciled::Foreign);
         assert_eq!(outbox.reconcile(&head(7)), Reconciled::Foreign);
@@ -235,9 +244,10 @@ mod tests {
 
     #[test]
     fn large_segments_travel_in_parts_and_are_not_kept() {
-        let mut outbox = Outbox::new(Txid::NONE, Checksum::EMPTY);
+        let mut outbox = Outbox::new(Txid::NONE, Checksum::EMPTY, &AgentSizes::default());
         let mut parts = Vec::new();
         for step in 0..10 {
+            assert!(!outbox.is_awaiting());
             parts.extend(outbox.add(piece(1, 1, &[700_000], step == 9)));
         }
         let numbers: Vec<u32> = parts.iter().map(|part| part.part).collect();
@@ -245,7 +255,7 @@ mod tests {
         assert_eq!(parts.iter().map(|part| part.payload.len()).sum::<usize>(), 7_000_000);
         assert!(parts.iter().all(|part| part.payload.len() <= MAX_PART_BYTES));
         assert!(parts[..13].iter().all(|part| !part.is_last) && parts[13].is_last);
-        assert_eq!(outbox.bytes(), 0);
+        assert!(outbox.bytes() == 0 && outbox.is_awaiting());
         assert_eq!(outbox.reconcile(&head(0)), Reconciled::NotKept);
         assert_eq!(outbox.reconcile(&head(1)), Reconciled::Resend);
     }

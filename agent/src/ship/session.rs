@@ -18,15 +18,10 @@ use super::driver::{DriverConfig, end_of};
 use super::outbox::{Outbox, Reconciled};
 use super::shared::{Shared, SyncAnswer};
 use super::source::{Source, Step};
-use crate::SyncError;
 use crate::capture::Maintained;
 use crate::status::DatabaseState;
+use crate::{AgentSizes, SyncError};
 
-/// Encoded bytes that may wait for their acknowledgement; beyond them the WAL keeps what is committed.
-const IN_FLIGHT_BYTES: usize = 16 << 20;
-/// Segments that may wait for theirs: while they do, what is committed gathers into larger ones, each of which costs
-/// the cluster about the same.
-const IN_FLIGHT_SEGMENTS: usize = 64;
 /// A stream that acknowledges nothing for this long, with something on its way, is given up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Refusals in a row, without an acknowledgement, after which the database is claimed anew.
@@ -144,7 +139,7 @@ impl<'a> Session<'a> {
             source: Some(source),
             epoch,
             head,
-            outbox: Outbox::new(head.txid, head.checksum),
+            outbox: Outbox::new(head.txid, head.checksum, &config.sizes),
             link: None,
             progress: now,
             claimed: head.txid,
@@ -170,7 +165,8 @@ impl<'a> Session<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.outbox.bytes() >= IN_FLIGHT_BYTES || self.outbox.segments() >= IN_FLIGHT_SEGMENTS
+        let AgentSizes { in_flight_bytes, in_flight_segments, .. } = self.config.sizes;
+        self.outbox.bytes() >= in_flight_bytes || self.outbox.segments() >= in_flight_segments
     }
 
     async fn turn(&mut self) -> Result<(), End> {
@@ -181,7 +177,7 @@ impl<'a> Session<'a> {
         if self.link.is_none() {
             return Ok(());
         }
-        if self.outbox.bytes() == 0 {
+        if !self.outbox.is_awaiting() {
             self.progress = Instant::now();
         } else if self.progress.elapsed() > ANSWER_LIMIT {
             self.unlink("the leader acknowledges nothing");
@@ -521,7 +517,6 @@ impl<'a> Session<'a> {
                 Err(End::Reclaim { reason: "large-transaction-cut-off", error, untrusted: false })
             }
             Reconciled::Foreign => {
-                sometimes("head of the cluster unknown to the agent");
                 let error = format!("the cluster's head {} is no state that this agent shipped", head.txid);
                 Err(End::Reclaim { reason: "foreign-head", error, untrusted: false })
             }

@@ -99,6 +99,7 @@ pub(super) struct Source {
     capture: Capture,
     resync: Option<Resync>,
     writer: Writer,
+    step_bytes: usize,
 }
 
 /// A guard that was not taken.
@@ -108,9 +109,6 @@ pub(super) struct StartFailed {
     /// To try again with, if a lock was missing.
     pub(super) again: Option<Box<Capture>>,
 }
-
-/// Bytes read in one step.
-const STEP_BYTES: usize = 1 << 20;
 
 impl Source {
     /// Takes the guard of a database and goes on from `head`: by the WAL if it proves that nothing is missing,
@@ -124,6 +122,7 @@ impl Source {
         head: &Head,
         base: Option<PageVector>,
         hold: bool,
+        step_bytes: usize,
     ) -> Result<(Self, Option<&'static str>), StartFailed> {
         if let Err(error) = capture.attach() {
             let again = matches!(error, CaptureError::Busy).then(|| Box::new(capture));
@@ -160,7 +159,7 @@ impl Source {
             pieces: Vec::new(),
             transactions: 0,
         };
-        Ok((Self { capture, resync, writer }, compare_because))
+        Ok((Self { capture, resync, writer, step_bytes }, compare_because))
     }
 
     /// Whether the comparison is still going on.
@@ -173,7 +172,7 @@ impl Source {
         self.capture.gives_way()
     }
 
-    /// Does one step: at most about a megabyte is read.
+    /// Does one step: at most about `step_bytes` are read.
     ///
     /// # Errors
     /// [`CaptureError`], never `Busy`.
@@ -210,7 +209,7 @@ impl Source {
     fn work(&mut self, now: Instant, clock: UnixMillis, step: &mut Step) -> Result<(), CaptureError> {
         if let Some(resync) = &mut self.resync {
             step.found = true;
-            if resync.step(&mut self.capture, now, clock, &mut self.writer, STEP_BYTES)? == Progress::CaughtUp {
+            if resync.step(&mut self.capture, now, clock, &mut self.writer, self.step_bytes)? == Progress::CaughtUp {
                 self.resync = None;
                 self.writer.kind = SegmentKind::Log;
             }
@@ -220,7 +219,7 @@ impl Source {
         if self.capture.look()? == Look::Found {
             step.found = true;
             self.capture.note_commit(now);
-            if self.capture.advance(&mut self.writer, STEP_BYTES)? == Progress::More {
+            if self.capture.advance(&mut self.writer, self.step_bytes)? == Progress::More {
                 return Ok(());
             }
         }
@@ -268,7 +267,7 @@ impl Source {
     /// # Errors
     /// [`CaptureError`].
     pub(super) fn scrub(&self, first: PageNumber) -> Result<Option<PageNumber>, CaptureError> {
-        let pages = u32::try_from(STEP_BYTES).unwrap_or(u32::MAX) / self.capture.page_size().bytes();
+        let pages = u32::try_from(self.step_bytes).unwrap_or(u32::MAX) / self.capture.page_size().bytes();
         self.capture.scrub(first, pages.max(1))
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use seawall_agent::{Agent, AgentConfig, DatabaseConfig};
+use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig};
 use seawall_host::process;
 
 use super::error::CommandError;
@@ -33,7 +33,9 @@ impl AgentArgs {
             take_over: self.take_over,
         });
         let (socket, databases) = (Some(config.socket), databases.collect());
-        let agent = Agent::start(AgentConfig { cluster: config.cluster, socket, databases }).await;
+        let agent =
+            Agent::start(AgentConfig { cluster: config.cluster, socket, databases, sizes: AgentSizes::default() })
+                .await;
         let agent = agent.map_err(|error| CommandError::failure(error.to_string()))?;
         process::termination().await;
         tracing::info!("shipping what is committed, then stopping");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use seawall_agent::{Agent, AgentConfig, DatabaseConfig};
+use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig};
 use seawall_host::net::Address;
 use seawall_host::time::{self, Instant};
 use seawall_host::{disk, local, random, task};
@@ -112,6 +112,7 @@ async fn demonstrate(directory: &Path, seconds: u64, say: &(dyn Fn(&str) + Send 
         cluster: cluster.addresses().to_vec(),
         socket: None,
         databases: vec![DatabaseConfig { path: database.clone(), name: name.clone(), take_over: false }],
+        sizes: AgentSizes::default(),
     })
     .await?;
     let handle = agent.database(&name).expect("it was configured").clone();

@@ -26,8 +26,6 @@ use crate::store::image::{ImageManifest, ImageStore};
 
 const OUTGOING: &str = "outgoing";
 const INCOMING: &str = "incoming";
-/// How far a file is read and written at once.
-const PIECE: usize = 256 << 10;
 /// How long an image may take to be folded to what a peer needs.
 const FOLD_LIMIT: Duration = Duration::from_secs(30);
 /// How long an image may be held still while it is written down.
@@ -41,6 +39,7 @@ pub struct ImageBlobs {
     written: Arc<Written>,
     /// One import at a time.
     importing: Arc<Mutex<()>>,
+    piece_bytes: usize,
 }
 
 /// What is written down, and who may write.
@@ -97,19 +96,23 @@ impl Written {
 }
 
 impl ImageBlobs {
+    /// How far a file is read and sent at once, usually.
+    pub const PIECE_BYTES: usize = 256 << 10;
+
     /// Over the images of a data directory. What was being given away before is removed; what was being taken in
-    /// stays.
+    /// stays. Files are read and sent `piece_bytes` at a time.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn open(data_dir: &Path, images: ImageStore) -> io::Result<Blobs> {
+    pub async fn open(data_dir: &Path, images: ImageStore, piece_bytes: usize) -> io::Result<Blobs> {
         let (outgoing, incoming) = (data_dir.join(OUTGOING), data_dir.join(INCOMING));
         if disk::exists(&outgoing).await? {
             disk::remove_directory(&outgoing).await?;
         }
         disk::create_directories(&outgoing).await?;
         disk::create_directories(&incoming).await?;
-        let both = Arc::new(Self { images, outgoing, incoming, written: Arc::default(), importing: Arc::default() });
+        let (written, importing) = (Arc::default(), Arc::default());
+        let both = Arc::new(Self { images, outgoing, incoming, written, importing, piece_bytes });
         Ok(Blobs { source: both.clone(), sink: both })
     }
 }
@@ -149,9 +152,9 @@ impl BlobSource for ImageBlobs {
             let blob = blob.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no blob {id}")))?;
             let file = File::open(&self.outgoing.join(file_name(&blob)), OpenMode::Read).await?;
             if offset > 0 {
-                return Ok(read_from(file, offset));
+                return Ok(read_from(file, offset, self.piece_bytes));
             }
-            let state = (read_from(file, 0), 0, self.written.clone(), blob);
+            let state = (read_from(file, 0, self.piece_bytes), 0, self.written.clone(), blob);
             let checked = stream::try_unfold(state, |(mut file, checksum, written, blob)| async move {
                 if let Some(piece) = file.try_next().await? {
                     let checksum = crc32c::crc32c_append(checksum, &piece);
@@ -223,7 +226,7 @@ impl ImageBlobs {
     async fn take_in(&self, blob: v1::Blob) -> io::Result<()> {
         let (database, manifest) = understand(&blob)?;
         let (images, importing) = (self.images.clone(), self.importing.clone());
-        let path = self.incoming.join(file_name(&blob));
+        let (path, piece_bytes) = (self.incoming.join(file_name(&blob)), self.piece_bytes);
         let taking = task::spawn(async move {
             let _importing = importing.lock_owned().await;
             if !disk::exists(&path).await? {
@@ -232,12 +235,12 @@ impl ImageBlobs {
             }
             let file = File::open(&path, OpenMode::Read).await?;
             let mut checksum = 0;
-            let mut pieces = read_from(file.clone(), 0);
+            let mut pieces = read_from(file.clone(), 0, piece_bytes);
             while let Some(piece) = pieces.try_next().await? {
                 checksum = crc32c::crc32c_append(checksum, &piece);
             }
             let outcome = if checksum == blob.crc32c {
-                let imported = images.import(&database, manifest, read_from(file, 0)).await;
+                let imported = images.import(&database, manifest, read_from(file, 0, piece_bytes)).await;
                 imported.map(|_image| ()).map_err(|error| invalid(&blob, &error.to_string()))
             } else {
                 Err(invalid(&blob, "its checksum is wrong"))
@@ -307,9 +310,9 @@ fn invalid(blob: &v1::Blob, cause: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{} from a peer cannot be used: {cause}", blob.id))
 }
 
-fn read_from(file: File, offset: u64) -> BlobStream {
-    stream::try_unfold((file, offset), |(file, offset)| async move {
-        let piece: Bytes = file.read_at(offset, PIECE).await?;
+fn read_from(file: File, offset: u64, piece_bytes: usize) -> BlobStream {
+    stream::try_unfold((file, offset), move |(file, offset)| async move {
+        let piece: Bytes = file.read_at(offset, piece_bytes).await?;
         let next = offset + piece.len() as u64;
         Ok((!piece.is_empty()).then_some((piece, (file, next))))
     })

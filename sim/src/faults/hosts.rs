@@ -16,7 +16,10 @@ pub(super) async fn agents(stage: Arc<Stage>) {
     loop {
         wait(500..8_000).await;
         let host = any_host(&stage);
-        if draw(|random| random.chance(0.6)) {
+        let kind = draw(|random| random.below(10));
+        if kind == 0 {
+            race_of_claims(&stage, &host).await;
+        } else if kind < 6 {
             strike(&stage, "agent-killed", || host.agent_machine().to_string());
             host.kill_agent();
             let range = draw(|random| if random.chance(0.3) { 2_000..10_000 } else { 0..800 });
@@ -39,6 +42,20 @@ pub(super) async fn agents(stage: Arc<Stage>) {
             }
         }
     }
+}
+
+/// Two agents that are both to take over restart one after the other, as those do whose supervisors want them up.
+async fn race_of_claims(stage: &Stage, host: &Host) {
+    let rounds = draw(|random| random.range(3..10));
+    strike(stage, "claims-race", || format!("{rounds} rounds at {}", host.agent_machine()));
+    for _ in 0..rounds {
+        host.start_rival();
+        wait(0..150).await;
+        host.start_agent(true);
+        wait(0..150).await;
+    }
+    host.kill_rival();
+    host.start_agent(true);
 }
 
 /// Applications die, alone or with their machine, and operators replace databases.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use seawall_agent::AgentSizes;
 use seawall_node::fanout::FanoutOptions;
 use seawall_node::node::NodeSizes;
 use seawall_node::store::image::ImageOptions;
@@ -30,6 +31,8 @@ pub struct Configuration {
     pub families: BTreeSet<FaultFamily>,
     /// What nodes gather before they act.
     pub sizes: NodeSizes,
+    /// What agents gather before they act.
+    pub agent_sizes: AgentSizes,
     /// The bytes of each node's disk.
     pub disk_bytes: u64,
 }
@@ -52,6 +55,7 @@ impl Configuration {
         let small = families.contains(&FaultFamily::SmallSizes);
         let often = families.contains(&FaultFamily::Snapshots);
         let sizes = sizes(random, small, often);
+        let agent_sizes = agent_sizes(random, small);
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             hosts,
@@ -60,6 +64,7 @@ impl Configuration {
             unconditional,
             families,
             sizes,
+            agent_sizes,
             disk_bytes: 256 << 20,
         }
     }
@@ -105,9 +110,22 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         snapshot_bytes: if snapshots_often { snapshot_bytes } else { 4 << 20 },
         keep_entries: if snapshots_often { keep_entries } else { 200 },
         images,
+        blob_piece_bytes: if small { piece_bytes as usize / 4 } else { 256 << 10 },
         fanout,
         reserve: Some(4 << 20),
     }
+}
+
+/// Small ones bring transactions in many parts, some of which are not kept for being sent again.
+fn agent_sizes(random: &mut Random, small: bool) -> AgentSizes {
+    let sizes = AgentSizes {
+        part_bytes: random.range(200..8 << 10) as usize,
+        kept_bytes: random.range(4 << 10..256 << 10) as usize,
+        in_flight_bytes: random.range(16 << 10..1 << 20) as usize,
+        in_flight_segments: random.range(1..64) as usize,
+        step_bytes: random.range(1 << 10..128 << 10) as usize,
+    };
+    if small { sizes } else { AgentSizes::default() }
 }
 
 impl fmt::Display for Configuration {
@@ -122,7 +140,7 @@ impl fmt::Display for Configuration {
             f,
             "{} nodes, {} hosts with {} databases each, destinations [{}], log pieces of {} bytes, a Raft snapshot each \
              {} bytes with {} entries kept, windows of {} bytes or {} segments, object snapshots from {} bytes or {:?}; \
-             faults: {}",
+             parts of {} bytes, segments above {} bytes sent once; faults: {}",
             self.nodes,
             self.hosts,
             self.databases,
@@ -134,6 +152,8 @@ impl fmt::Display for Configuration {
             sizes.fanout.window_segments,
             sizes.fanout.snapshot_min_bytes,
             sizes.fanout.snapshot_interval,
+            self.agent_sizes.part_bytes,
+            self.agent_sizes.kept_bytes,
             if families.is_empty() { "none".to_owned() } else { families.join(", ") },
         )
     }

@@ -156,6 +156,8 @@ pub(super) enum Expect {
 pub(super) enum Origin {
     /// A node, counted from 0.
     Node(usize),
+    /// A node, counted from 0, whose own newest state will do if it has no leader.
+    Stale(usize),
     /// A destination, counted from 0.
     Place(usize),
 }
@@ -164,9 +166,10 @@ impl Origin {
     fn source(self, stage: &Stage, source: &Source) -> Box<dyn FnOnce() -> Arc<dyn RestoreSource> + Send> {
         let name = source.name().clone();
         match self {
-            Self::Node(index) => {
+            Self::Node(index) | Self::Stale(index) => {
+                let stale = matches!(self, Self::Stale(_));
                 let address = stage.cluster.nodes()[index].address.clone();
-                Box::new(move || Arc::new(ClusterSource::new(vec![address], name, false)))
+                Box::new(move || Arc::new(ClusterSource::new(vec![address], name, stale)))
             }
             Self::Place(index) => {
                 let place = stage.cluster.places()[index].clone();
@@ -215,6 +218,12 @@ pub(super) async fn newest(
         let text = format!("`{name}` from {origin:?} is {}, but the source is {truth:?}", given.position);
         world.violate(GIVES_BACK, text);
     }
+}
+
+/// Asks what there is, as a restore does, and reads nothing of it.
+pub(super) async fn inquire(stage: &Stage, source: &Source, origin: Origin) {
+    // Nothing is promised that could be judged.
+    let _ = stage.operator.inquire(origin.source(stage, source)).await;
 }
 
 /// Restores some earlier states and judges them.

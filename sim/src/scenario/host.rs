@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use seawall_agent::{Agent, AgentConfig, DatabaseConfig, DatabaseHandle};
+use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig, DatabaseHandle};
 use seawall_host::net::Address;
 use seawall_proto::database_name::DatabaseName;
 
@@ -20,6 +20,7 @@ pub struct Host {
     /// Every receipt that its agents gave.
     pub acknowledgements: Acknowledgements,
     cluster: Vec<Address>,
+    sizes: AgentSizes,
     agent: Machine,
     rival: Machine,
     handles: Arc<Mutex<Vec<DatabaseHandle>>>,
@@ -27,12 +28,13 @@ pub struct Host {
 
 impl Host {
     /// A host whose programs do not run yet.
-    pub fn new(application: Application, cluster: Vec<Address>, number: usize) -> Arc<Self> {
+    pub fn new(application: Application, cluster: Vec<Address>, sizes: AgentSizes, number: usize) -> Arc<Self> {
         let world = world::current();
         Arc::new(Self {
             application,
             acknowledgements: Acknowledgements::new(),
             cluster,
+            sizes,
             agent: world.add_machine(&format!("agent-{number}")),
             rival: world.add_machine(&format!("rival-{number}")),
             handles: Arc::default(),
@@ -73,7 +75,8 @@ impl Host {
             name: source.name().clone(),
             take_over,
         });
-        let config = AgentConfig { cluster: self.cluster.clone(), socket: None, databases: databases.collect() };
+        let (cluster, sizes) = (self.cluster.clone(), self.sizes.clone());
+        let config = AgentConfig { cluster, socket: None, databases: databases.collect(), sizes };
         let sources = self.application.sources().to_vec();
         // Those of the last agent answer nothing any more.
         self.handles().clear();

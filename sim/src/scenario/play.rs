@@ -19,7 +19,7 @@ use crate::application::{Application, ApplicationOptions};
 use crate::destination::Place;
 use crate::fault_family::FaultFamily;
 use crate::faults;
-use crate::random::Stream;
+use crate::random::{Random, Stream};
 use crate::world;
 
 /// How often the nodes' position logs are read.
@@ -49,7 +49,7 @@ pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> 
             disruptive: configuration.has(FaultFamily::Applications),
         };
         let application = Application::new(machine, directory, &options)?;
-        hosts.push(Host::new(application, cluster.addresses(), number));
+        hosts.push(Host::new(application, cluster.addresses(), configuration.agent_sizes.clone(), number));
     }
     Ok(Stage::new(configuration.clone(), cluster, hosts, Operator::new()))
 }
@@ -100,22 +100,48 @@ async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
     }
 }
 
-/// Restores now and then in the midst of it all: an answer may be refused then, but must not be wrong nor old.
+/// Restores now and then in the midst of it all, some of them as soon as a node has started: an answer may be refused
+/// then, but must not be wrong, nor old unless that was allowed.
 async fn restore(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
+    let nodes = stage.cluster.nodes().len();
     loop {
-        let (pause, host, database, origin) = world::current().draw(Stream::Oracles, |random| {
+        let draw = |random: &mut Random| {
             let pause = random.duration(Duration::from_secs(2)..Duration::from_secs(20));
             let host = random.index(stage.hosts.len());
             let database = random.index(stage.configuration.databases);
-            let nodes = stage.cluster.nodes().len();
             let origin = random.index(nodes + stage.cluster.places().len());
-            let origin = if origin < nodes { Origin::Node(origin) } else { Origin::Place(origin - nodes) };
-            (pause, host, database, origin)
-        });
-        time::sleep(pause).await;
+            (pause, host, database, origin, random.chance(0.5))
+        };
+        let (pause, host, database, origin, at_a_start) = world::current().draw(Stream::Oracles, draw);
+        let mut origin = if origin < nodes { Origin::Node(origin) } else { Origin::Place(origin - nodes) };
+        if at_a_start && let Ok(started) = time::timeout(pause, next_start(&stage)).await {
+            origin = Origin::Node(started);
+        } else {
+            time::sleep(pause).await;
+        }
         let host = &stage.hosts[host];
         let source = &host.application.sources()[database];
-        let expect = if matches!(origin, Origin::Node(_)) { Expect::Acknowledged } else { Expect::NoLie };
-        finale::newest(&stage, host, source, &watch, origin, expect).await;
+        match (origin, world::current().draw(Stream::Oracles, |random| random.below(4))) {
+            (Origin::Node(index), 0 | 1) => {
+                finale::newest(&stage, host, source, &watch, Origin::Stale(index), Expect::NoLie).await;
+            }
+            (_, 2) => finale::inquire(&stage, source, origin).await,
+            (Origin::Node(_), _) => finale::newest(&stage, host, source, &watch, origin, Expect::Acknowledged).await,
+            _ => finale::newest(&stage, host, source, &watch, origin, Expect::NoLie).await,
+        }
+    }
+}
+
+/// Waits until a node has started; answers which.
+async fn next_start(stage: &Stage) -> usize {
+    let lives = || stage.cluster.nodes().iter().map(|node| world::current().life_of(node.machine));
+    let before: Vec<u32> = lives().collect();
+    loop {
+        time::sleep(Duration::from_millis(20)).await;
+        let started =
+            |(index, life): (usize, u32)| life != before[index] && stage.cluster.nodes()[index].node().is_some();
+        if let Some(index) = lives().enumerate().position(started) {
+            return index;
+        }
     }
 }

@@ -71,6 +71,22 @@ impl Operator {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Lets a restore of the newest state say what it would do.
+    ///
+    /// # Errors
+    /// [`RestoreFailure`].
+    pub async fn inquire(
+        &self,
+        source: impl FnOnce() -> Arc<dyn RestoreSource> + Send + 'static,
+    ) -> Result<(), RestoreFailure> {
+        let (answer, answered) = oneshot::channel();
+        world::current().spawn_on(self.machine, async move {
+            let options = RestoreOptions { dry_run: true, ..RestoreOptions::new("/restored/nothing.db") };
+            let _ = answer.send(run(source(), options).await);
+        });
+        answered.await.unwrap_or(Err(RestoreFailure::Hangs)).map(|_outcome| ())
+    }
+
     /// Restores `when` (of one lineage, if it is named) from what `source` makes.
     ///
     /// # Errors
@@ -87,9 +103,13 @@ impl Operator {
         let path = output.clone();
         let machine = self.machine;
         world::current().spawn_on(machine, async move {
-            let _ = answer.send(run(source(), path, when, lineage).await);
+            let options = RestoreOptions { when, lineage, ..RestoreOptions::new(path) };
+            let _ = answer.send(run(source(), options).await);
         });
-        let position = answered.await.unwrap_or(Err(RestoreFailure::Hangs))?;
+        let position = match answered.await.unwrap_or(Err(RestoreFailure::Hangs))? {
+            Outcome::Restored(restored) => restored.position,
+            other => return Err(RestoreFailure::Broken(format!("what happened was {other:?}"))),
+        };
         let disk = world::current().disk_of(machine);
         let image = disk.peek(&output).ok_or_else(|| RestoreFailure::Broken("there is no file".to_owned()))?;
         let page_size = page_size(&image)?;
@@ -102,22 +122,13 @@ impl Operator {
     }
 }
 
-async fn run(
-    source: Arc<dyn RestoreSource>,
-    output: PathBuf,
-    when: When,
-    lineage: Option<Lineage>,
-) -> Result<Position, RestoreFailure> {
+async fn run(source: Arc<dyn RestoreSource>, options: RestoreOptions) -> Result<Outcome, RestoreFailure> {
     let refused = |error: &dyn std::fmt::Display| RestoreFailure::Refused(error.to_string());
-    if let Some(parent) = output.parent() {
+    if let Some(parent) = options.output.parent() {
         disk::create_directories(parent).await.map_err(|error| refused(&error))?;
     }
-    let options = RestoreOptions { when, lineage, ..RestoreOptions::new(output) };
     let outcome = time::timeout(LIMIT, restore(source.as_ref(), &options, &Quiet)).await;
-    match outcome.map_err(|_elapsed| RestoreFailure::Hangs)?.map_err(|error| refused(&error))? {
-        Outcome::Restored(restored) => Ok(restored.position),
-        other => Err(RestoreFailure::Broken(format!("what happened was {other:?}"))),
-    }
+    outcome.map_err(|_elapsed| RestoreFailure::Hangs)?.map_err(|error| refused(&error))
 }
 
 /// The page size at offset 16 of a database's header (1 stands for 65536); an empty file has none that matters.
