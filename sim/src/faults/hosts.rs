@@ -1,6 +1,9 @@
 //! Agents that die, restart and compete; applications and their machines that die; databases that are replaced.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_host::time;
 
 use super::{draw, strike, wait};
 use crate::application::machine::MachineDeath;
@@ -20,7 +23,8 @@ pub(super) async fn agents(stage: Arc<Stage>) {
         if kind == 0 {
             race_of_claims(&stage, &host).await;
         } else if kind < 6 {
-            strike(&stage, "agent-killed", || host.agent_machine().to_string());
+            let midway = draw(|random| random.chance(0.5)) && a_commit_is_shipped(&host).await;
+            strike(&stage, "agent-killed", || format!("{}, midway: {midway}", host.agent_machine()));
             host.kill_agent();
             let range = draw(|random| if random.chance(0.3) { 2_000..10_000 } else { 0..800 });
             wait(range).await;
@@ -42,6 +46,20 @@ pub(super) async fn agents(stage: Arc<Stage>) {
             }
         }
     }
+}
+
+/// Waits for the moments after a commit, in which its parts travel; false if there was none for a while.
+async fn a_commit_is_shipped(host: &Host) -> bool {
+    let commits = || host.application.sources().iter().map(|source| source.commits()).sum::<u64>();
+    let before = commits();
+    for _ in 0..300 {
+        time::sleep(Duration::from_millis(10)).await;
+        if commits() > before {
+            wait(0..30).await;
+            return true;
+        }
+    }
+    false
 }
 
 /// Two agents that are both to take over restart one after the other, as those do whose supervisors want them up.

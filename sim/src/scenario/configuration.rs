@@ -47,8 +47,14 @@ impl Configuration {
         let destinations = random.range(1..4) as usize;
         // Some runs are almost quiet, some have nearly everything at once.
         let share = *random.pick(&[0.1, 0.25, 0.4, 0.6]).unwrap_or(&0.3);
-        let chosen: BTreeSet<FaultFamily> =
+        let mut chosen: BTreeSet<FaultFamily> =
             FaultFamily::all().iter().copied().filter(|_| random.chance(share)).collect();
+        if random.chance(0.15) {
+            // Together they bring what chance seldom does: transactions in parts that are cut off, and nodes so far
+            // behind that they need what is left of those.
+            use FaultFamily::{Agents, Crashes, SmallSizes, Snapshots};
+            chosen.extend([Agents, Crashes, SmallSizes, Snapshots]);
+        }
         let upload_intervals = (0..destinations).map(|_| Duration::from_millis(random.range(100..4_000))).collect();
         let unconditional = (0..destinations).map(|_| random.chance(0.2)).collect();
         let families: BTreeSet<FaultFamily> = chosen.difference(&options.without).copied().collect();
