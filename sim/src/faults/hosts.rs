@@ -22,7 +22,10 @@ pub(super) async fn agents(stage: Arc<Stage>) {
         let kind = draw(|random| random.below(10));
         if kind == 0 {
             race_of_claims(&stage, &host).await;
-        } else if kind < 6 {
+        } else if kind < 3 {
+            strike(&stage, "agent-cut-off", || host.agent_machine().to_string());
+            world::current().network().reset(host.agent_machine());
+        } else if kind < 7 {
             let midway = draw(|random| random.chance(0.5)) && a_commit_is_shipped(&host).await;
             strike(&stage, "agent-killed", || format!("{}, midway: {midway}", host.agent_machine()));
             host.kill_agent();

@@ -39,6 +39,9 @@ pub(super) async fn crashes(stage: Arc<Stage>) {
             wait(10..1_500).await
         }
         stage.cluster.bring_up(index);
+        if draw(|random| random.chance(0.5)) {
+            flapping_link(&stage, index).await;
+        }
         if draw(|random| random.chance(0.3)) {
             wait(0..300).await;
             strike(&stage, "crash-during-recovery", || format!("node {}", index + 1));
@@ -46,6 +49,16 @@ pub(super) async fn crashes(stage: Arc<Stage>) {
             wait(10..1_000).await;
             stage.cluster.bring_up(index);
         }
+    }
+}
+
+/// The connections of a node that has just come back break again and again, whatever is on its way.
+async fn flapping_link(stage: &Stage, index: usize) {
+    let (times, pause) = draw(|random| (random.range(5..40), random.range(5..120)));
+    strike(stage, "flapping-link", || format!("node {}, {times} times", index + 1));
+    for _ in 0..times {
+        wait(0..pause).await;
+        world::current().network().reset(stage.cluster.nodes()[index].machine);
     }
 }
 
@@ -102,4 +115,5 @@ pub(super) async fn wipe(stage: Arc<Stage>) {
     world::current().disk_of(node.machine).wipe();
     time::sleep(Duration::from_millis(200)).await;
     stage.cluster.bring_up(index);
+    flapping_link(&stage, index).await;
 }

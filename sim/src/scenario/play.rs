@@ -125,7 +125,11 @@ async fn restore(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
             (Origin::Node(index), 0 | 1) => {
                 finale::newest(&stage, host, source, &watch, Origin::Stale(index), Expect::NoLie).await;
             }
-            (_, 2) => finale::inquire(&stage, source, origin).await,
+            (_, 2) => {
+                // Where it may be in the way of whoever writes.
+                let origin = stage.cluster.leader().map_or(origin, Origin::Node);
+                finale::inquire(&stage, source, origin).await;
+            }
             (Origin::Node(_), _) => finale::newest(&stage, host, source, &watch, origin, Expect::Acknowledged).await,
             _ => finale::newest(&stage, host, source, &watch, origin, Expect::NoLie).await,
         }

@@ -54,6 +54,12 @@ impl SimNetwork {
         self.stir();
     }
 
+    /// Breaks every connection of a machine; new ones can be made at once.
+    pub fn reset(&self, machine: Machine) {
+        self.world().event("reset", u64::from(machine.0), || machine.to_string());
+        self.break_where(|it| it.client == machine || it.server == machine);
+    }
+
     fn stir(&self) {
         self.connections().iter().for_each(|connection| connection.stir());
         self.changed.notify_waiters();
