@@ -28,8 +28,9 @@ const UPLOADING: Duration = Duration::from_secs(180);
 /// Earlier states compared, for each database.
 const EARLIER: usize = 3;
 
-/// The rare path behind which not every earlier state can be had from everywhere.
-const GAP: &str = "history at a destination gone on from a snapshot";
+/// The rare paths behind which, taken together, not every earlier state can be had from everywhere: a leader that got
+/// its state from a peer never had the log that a destination still lacks. Nothing else excuses a gap.
+const GAP: [&str; 2] = ["history at a destination gone on from a snapshot", "image pulled from a peer"];
 
 const HEALS: &str = "with all faults gone the cluster heals";
 const ACKNOWLEDGED: &str = "no acknowledged write is lost";
@@ -244,8 +245,10 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
         let given = stage.operator.restore(make, When::Txid(position.txid), Some(position.lineage)).await;
         let given = match given {
             Ok(given) => given,
-            // A destination whose leader no longer had the log goes on from a snapshot; the gap shows.
-            Err(RestoreFailure::Refused(_)) if world.paths_reached().contains_key(GAP) => continue,
+            // A destination whose leader never had the log goes on from a snapshot; the gap shows.
+            Err(RestoreFailure::Refused(_)) if GAP.iter().all(|path| world.paths_reached().contains_key(path)) => {
+                continue;
+            }
             Err(error) => {
                 return world.violate(GIVES_BACK, format!("`{name}` at {position} from {origin:?}: {error}"));
             }
