@@ -31,8 +31,7 @@ struct Segment {
 pub(super) struct Outbox {
     segments: VecDeque<Segment>,
     acknowledged: (Txid, Checksum),
-    part_bytes: usize,
-    kept_bytes: usize,
+    sizes: AgentSizes,
 }
 
 /// How the outbox stands to the cluster's head.
@@ -49,12 +48,8 @@ pub(super) enum Reconciled {
 impl Outbox {
     /// Nothing is on its way; the cluster has this state.
     pub(super) fn new(txid: Txid, checksum: Checksum, sizes: &AgentSizes) -> Self {
-        Self {
-            segments: VecDeque::new(),
-            acknowledged: (txid, checksum),
-            part_bytes: sizes.part_bytes.clamp(1, MAX_PART_BYTES),
-            kept_bytes: sizes.kept_bytes,
-        }
+        let sizes = AgentSizes { part_bytes: sizes.part_bytes.clamp(1, MAX_PART_BYTES), ..sizes.clone() };
+        Self { segments: VecDeque::new(), acknowledged: (txid, checksum), sizes }
     }
 
     /// The newest acknowledged state.
@@ -77,6 +72,13 @@ impl Outbox {
         self.segments.front().is_some_and(|segment| segment.checksum_after.is_some())
     }
 
+    /// Whether nothing should be added before something is acknowledged. A segment that is alone and not complete must
+    /// go on: nobody acknowledges a part of it.
+    pub(super) fn is_full(&self) -> bool {
+        let AgentSizes { in_flight_bytes, in_flight_segments, .. } = self.sizes;
+        self.is_awaiting() && (self.bytes() >= in_flight_bytes || self.segments() >= in_flight_segments)
+    }
+
     /// Takes in encoded bytes; answers the parts that are complete by them.
     pub(super) fn add(&mut self, piece: Piece) -> Vec<SegmentPart> {
         let header = piece.header;
@@ -97,7 +99,7 @@ impl Outbox {
         let whole = begins && piece.end.is_some();
         match <[Bytes; 1]>::try_from(piece.bytes) {
             // A segment in one piece travels as it was encoded.
-            Ok([bytes]) if whole && bytes.len() <= self.part_bytes => {
+            Ok([bytes]) if whole && bytes.len() <= self.sizes.part_bytes => {
                 segment.bytes += bytes.len();
                 payloads.push(bytes);
             }
@@ -107,8 +109,8 @@ impl Outbox {
                     segment.bytes += bytes.len();
                     segment.rest.extend_from_slice(&bytes);
                 }
-                while segment.rest.len() > self.part_bytes {
-                    payloads.push(segment.rest.split_to(self.part_bytes).freeze());
+                while segment.rest.len() > self.sizes.part_bytes {
+                    payloads.push(segment.rest.split_to(self.sizes.part_bytes).freeze());
                 }
                 if piece.end.is_some() {
                     payloads.push(segment.rest.split().freeze());
@@ -140,7 +142,7 @@ impl Outbox {
             last.wal = end.wal;
             segment.checksum_after = Some(end.summary.checksum_after);
         }
-        segment.kept &= segment.bytes <= self.kept_bytes;
+        segment.kept &= segment.bytes <= self.sizes.kept_bytes;
         if segment.kept {
             segment.parts.extend(parts.iter().cloned());
         } else {
@@ -258,5 +260,18 @@ mod tests {
         assert!(outbox.bytes() == 0 && outbox.is_awaiting());
         assert_eq!(outbox.reconcile(&head(0)), Reconciled::NotKept);
         assert_eq!(outbox.reconcile(&head(1)), Reconciled::Resend);
+    }
+
+    #[test]
+    fn a_full_outbox_lets_a_segment_that_was_begun_go_on() {
+        let sizes = AgentSizes { in_flight_segments: 1, in_flight_bytes: 100, ..AgentSizes::default() };
+        let mut outbox = Outbox::new(Txid::NONE, Checksum::EMPTY, &sizes);
+        assert!(!outbox.is_full());
+        outbox.add(piece(1, 1, &[200], false));
+        assert!(!outbox.is_full());
+        outbox.add(piece(1, 1, &[200], true));
+        assert!(outbox.is_full());
+        outbox.acknowledge(Txid(1));
+        assert!(!outbox.is_full());
     }
 }

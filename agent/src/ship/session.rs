@@ -18,9 +18,9 @@ use super::driver::{DriverConfig, end_of};
 use super::outbox::{Outbox, Reconciled};
 use super::shared::{Shared, SyncAnswer};
 use super::source::{Source, Step};
+use crate::SyncError;
 use crate::capture::Maintained;
 use crate::status::DatabaseState;
-use crate::{AgentSizes, SyncError};
 
 /// A stream that acknowledges nothing for this long, with something on its way, is given up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -164,11 +164,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        let AgentSizes { in_flight_bytes, in_flight_segments, .. } = self.config.sizes;
-        self.outbox.bytes() >= in_flight_bytes || self.outbox.segments() >= in_flight_segments
-    }
-
     async fn turn(&mut self) -> Result<(), End> {
         while self.link.is_none() {
             self.connect().await?;
@@ -183,7 +178,7 @@ impl<'a> Session<'a> {
             self.unlink("the leader acknowledges nothing");
             return Ok(());
         }
-        if self.is_full() {
+        if self.outbox.is_full() {
             sometimes("agent held up by what is not acknowledged");
             self.stand_guard().await?;
             return self.pause(SLOW_POLL, true).await;
@@ -336,7 +331,7 @@ impl<'a> Session<'a> {
 
     /// Waits for whatever comes first; `watching` also for changes of the WAL and requests.
     async fn pause(&mut self, delay: Duration, watching: bool) -> Result<(), End> {
-        let full = self.is_full();
+        let full = self.outbox.is_full();
         let Some(link) = &mut self.link else { return Ok(()) };
         let event = {
             let answer = pin!(link.answers.message());

@@ -51,9 +51,9 @@ impl Configuration {
             FaultFamily::all().iter().copied().filter(|_| random.chance(share)).collect();
         if random.chance(0.15) {
             // Together they bring what chance seldom does: transactions in parts that are cut off, and nodes so far
-            // behind that they need what is left of those.
-            use FaultFamily::{Agents, Crashes, SmallSizes, Snapshots};
-            chosen.extend([Agents, Crashes, SmallSizes, Snapshots]);
+            // behind that they need what is left of those. Where nothing is lost, all parts travel at one moment.
+            use FaultFamily::{Agents, Crashes, Loss, SmallSizes, Snapshots};
+            chosen.extend([Agents, Crashes, Loss, SmallSizes, Snapshots]);
         }
         let upload_intervals = (0..destinations).map(|_| Duration::from_millis(random.range(100..4_000))).collect();
         let unconditional = (0..destinations).map(|_| random.chance(0.2)).collect();
@@ -116,7 +116,7 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         snapshot_bytes: if snapshots_often { snapshot_bytes } else { 4 << 20 },
         keep_entries: if snapshots_often { keep_entries } else { 200 },
         images,
-        blob_piece_bytes: if small { piece_bytes as usize / 4 } else { 256 << 10 },
+        blob_piece_bytes: if small { piece_bytes as usize / 64 } else { 256 << 10 },
         fanout,
         reserve: Some(4 << 20),
     }
@@ -125,7 +125,7 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
 /// Small ones bring transactions in many parts, some of which are not kept for being sent again.
 fn agent_sizes(random: &mut Random, small: bool) -> AgentSizes {
     let sizes = AgentSizes {
-        part_bytes: random.range(200..8 << 10) as usize,
+        part_bytes: random.range(64..2 << 10) as usize,
         kept_bytes: random.range(4 << 10..256 << 10) as usize,
         in_flight_bytes: random.range(16 << 10..1 << 20) as usize,
         in_flight_segments: random.range(1..64) as usize,
