@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{draw, strike, wait};
-use crate::disk::DiskFaults;
+use crate::disk::{Crash, DiskFaults};
 use crate::scenario::Stage;
 use crate::world;
 
@@ -90,11 +90,20 @@ pub(super) async fn rot(stage: Arc<Stage>) {
     node.set_disk_failed();
     let times = draw(|random| random.range(1..4));
     for _ in 0..times {
-        let rotten = world::current().disk_of(node.machine).rot_one(|_, _| true);
+        let log_only = draw(|random| random.chance(0.5));
+        let disk = world::current().disk_of(node.machine);
+        let rotten = disk.rot_one(|path, _| !log_only || path.starts_with("/data/log"));
         if let Some(rotten) = rotten {
             strike(&stage, "bit-rot", || format!("node {}: {rotten:?}", index + 1));
         }
-        wait(100..8_000).await;
+        wait(100..4_000).await;
+        // A program that runs on seldom reads again what it has in memory.
+        if draw(|random| random.chance(0.5)) && !stage.cluster.is_held_down(index) {
+            stage.cluster.hold_down(index, Crash::Process);
+            wait(10..500).await;
+            stage.cluster.bring_up(index);
+        }
+        wait(100..4_000).await;
     }
 }
 

@@ -5,10 +5,12 @@
 mod bounded;
 mod committed;
 mod committed_on_quorum;
+mod durable;
 mod election_safety;
 mod leader_completeness;
 mod log_matching;
 mod log_view;
+mod members_only;
 mod monotonic;
 mod state_machine_safety;
 #[cfg(test)]
@@ -23,10 +25,12 @@ use seawall_node::store::log::LogId;
 use self::bounded::Bounded;
 use self::committed::Committed;
 use self::committed_on_quorum::CommittedOnQuorum;
+use self::durable::Durable;
 use self::election_safety::ElectionSafety;
 use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
 use self::log_view::LogView;
+use self::members_only::MembersOnly;
 use self::monotonic::Monotonic;
 use self::state_machine_safety::StateMachineSafety;
 use crate::world::Machine;
@@ -63,6 +67,8 @@ pub struct Oracles {
     leader_completeness: LeaderCompleteness,
     state_machine_safety: StateMachineSafety,
     monotonic: Monotonic,
+    members_only: MembersOnly,
+    durable: Durable,
     committed_on_quorum: CommittedOnQuorum,
     bounded: Bounded,
 }
@@ -85,6 +91,8 @@ impl Oracles {
             leader_completeness: LeaderCompleteness::default(),
             state_machine_safety: StateMachineSafety::default(),
             monotonic: Monotonic::default(),
+            members_only: MembersOnly::default(),
+            durable: Durable::default(),
             committed_on_quorum: CommittedOnQuorum::default(),
             bounded: Bounded::new(limits),
         }
@@ -113,6 +121,7 @@ impl Oracles {
         let id = inspection.raft_id;
         self.bounded.check(observed, inspection)?;
         self.monotonic.check(observed, inspection)?;
+        self.members_only.check(observed, inspection)?;
         self.election_safety.check(observed, inspection)?;
         let fresh = self.nodes.get(&id).is_none_or(|node| node.observed != observed);
         if fresh {
@@ -126,6 +135,7 @@ impl Oracles {
         self.committed.check(observed, &mut node.log, inspection)?;
         self.leader_completeness.check(observed, &node.log, inspection, &self.committed)?;
         self.state_machine_safety.check(observed, inspection)?;
+        self.durable.check(observed, &node.log, inspection)?;
         let nodes = &self.nodes;
         self.committed_on_quorum.check(inspection, |voter, entry| {
             let node = nodes.get(&voter).filter(|node| node.looked_at == now)?;
