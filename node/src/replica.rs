@@ -52,6 +52,8 @@ pub struct DatabaseView {
     pub agent_id: u64,
     /// Who claimed it, for people.
     pub agent_label: String,
+    /// Index of the log entry that made the newest claim: appends behind it are of no older epoch.
+    pub claimed_at: u64,
     /// Progress of each destination that ever reported any, by name.
     pub destinations: std::collections::BTreeMap<String, v1::DestinationProgress>,
 }

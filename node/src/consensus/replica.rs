@@ -49,6 +49,7 @@ impl ReplicaCore {
             epoch: database.epoch,
             agent_id: database.agent_id,
             agent_label: database.agent_label.clone(),
+            claimed_at: database.claimed_at,
             destinations: database.destinations.clone(),
         })
     }

@@ -43,7 +43,7 @@ impl ClusterState {
     pub fn apply(&mut self, command: &v1::Command, index: u64, payload_len: u32) -> Effect {
         match &command.command {
             Some(Command::Claim(claim)) => match claim.database.parse::<DatabaseName>() {
-                Ok(name) => self.databases.entry(name).or_insert_with(DatabaseState::begin).claim(claim).into(),
+                Ok(name) => self.databases.entry(name).or_insert_with(DatabaseState::begin).claim(claim, index).into(),
                 Err(error) => refuse(error.to_string()),
             },
             Some(Command::Append(append)) => self.append(append, index, payload_len),

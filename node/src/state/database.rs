@@ -25,6 +25,8 @@ pub struct DatabaseState {
     pub agent_id: u64,
     /// The same, for people.
     pub agent_label: String,
+    /// Index of the log entry that made the newest claim: appends behind it are of no older epoch.
+    pub claimed_at: u64,
     /// What has arrived of a segment in parts, under the current epoch.
     pub open: Option<OpenSegment>,
     /// Progress of each destination that ever reported any, by name.
@@ -42,16 +44,18 @@ impl DatabaseState {
             epoch: Epoch(0),
             agent_id: 0,
             agent_label: String::new(),
+            claimed_at: 0,
             open: None,
             destinations: BTreeMap::new(),
         }
     }
 
     /// Grants the database to an agent: the epoch grows, so nothing older is taken in from here on.
-    pub(super) fn claim(&mut self, command: &v1::ClaimCommand) -> Applied {
+    pub(super) fn claim(&mut self, command: &v1::ClaimCommand, index: u64) -> Applied {
         self.epoch = Epoch(self.epoch.0 + 1);
         self.agent_id = command.agent_id;
         self.agent_label = shorten(&command.agent_label).to_owned();
+        self.claimed_at = index;
         self.open = None;
         Applied::Claimed { epoch: self.epoch, head: self.head.clone() }
     }
@@ -115,7 +119,7 @@ impl DatabaseState {
             self.open = Some(open);
             return Ok(None);
         }
-        Ok(Some(self.close(open, part)))
+        Ok(Some(self.close(open, command.epoch, part)))
     }
 
     fn check_adjacent(&self, part: &v1::SegmentPart) -> Result<(), Refusal> {
@@ -139,10 +143,10 @@ impl DatabaseState {
     }
 
     /// Makes a whole segment the head.
-    fn close(&mut self, open: OpenSegment, part: &v1::SegmentPart) -> SegmentRecord {
+    fn close(&mut self, open: OpenSegment, epoch: u64, part: &v1::SegmentPart) -> SegmentRecord {
         let record = SegmentRecord {
             lineage: Lineage(self.head.lineage),
-            epoch: self.epoch,
+            epoch: Epoch(epoch),
             first: open.first,
             last: open.last,
             checksum_before: Checksum(self.head.checksum),

@@ -48,6 +48,7 @@ impl ClusterState {
                 epoch: database.epoch.0,
                 agent_id: database.agent_id,
                 agent_label: database.agent_label.clone(),
+                claimed_at: database.claimed_at,
                 open: database.open.as_ref().map(|open| v1::OpenSegment {
                     stream: open.stream,
                     first: open.first.0,
@@ -75,6 +76,7 @@ impl ClusterState {
                 epoch: Epoch(manifest.epoch),
                 agent_id: manifest.agent_id,
                 agent_label: manifest.agent_label,
+                claimed_at: manifest.claimed_at,
                 open: manifest.open.map(open_segment).transpose()?,
                 destinations: manifest
                     .destinations

@@ -233,7 +233,14 @@ impl CommittedLog for TestLog {
             wal: None,
         };
         let destinations = database.destinations.clone();
-        Some(DatabaseView { head, epoch: Epoch(1), agent_id: 1, agent_label: String::new(), destinations })
+        Some(DatabaseView {
+            head,
+            epoch: Epoch(1),
+            agent_id: 1,
+            agent_label: String::new(),
+            claimed_at: 0,
+            destinations,
+        })
     }
 
     fn changed(&self, seen: u64) -> BoxFuture<'_, u64> {

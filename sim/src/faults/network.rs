@@ -47,7 +47,15 @@ pub(super) async fn partitions(stage: Arc<Stage>) {
     loop {
         wait(1_000..9_000).await;
         let machines = stage.machines();
-        let cuts = draw(|random| cut(random, &machines));
+        let leader = stage.cluster.leader().map(|leader| stage.cluster.nodes()[leader].machine);
+        let followers: Vec<Machine> =
+            stage.cluster.nodes().iter().map(|node| node.machine).filter(|it| Some(*it) != leader).collect();
+        let alone = leader.filter(|_| draw(|random| random.chance(0.25)));
+        let cuts = match alone {
+            // It leads on, with clients and without followers.
+            Some(leader) => followers.iter().flat_map(|it| [(leader, *it), (*it, leader)]).collect(),
+            None => draw(|random| cut(random, &machines)),
+        };
         strike(&stage, "partition", || format!("{cuts:?}"));
         let network = world::current().network().clone();
         for (from, to) in &cuts {

@@ -51,7 +51,7 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
     }
 }
 
-/// The last destination acknowledges objects and forgets some of them. It is never the only one that counts.
+/// The last destination acknowledges objects and forgets or damages some of them. It is never the only one that counts.
 pub(super) async fn lies(stage: Arc<Stage>) {
     wait(0..20_000).await;
     let places = stage.cluster.places();
@@ -62,4 +62,10 @@ pub(super) async fn lies(stage: Arc<Stage>) {
     strike(&stage, "lying-destination", || place.name().to_owned());
     stage.set_liar(places.len() - 1);
     place.change_faults(|faults| faults.lying = 0.2);
+    loop {
+        wait(1_000..10_000).await;
+        if let Some(name) = place.corrupt_one() {
+            strike(&stage, "object-damaged", || format!("{name} at {}", place.name()));
+        }
+    }
 }

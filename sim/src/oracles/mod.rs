@@ -4,8 +4,10 @@ pub mod acknowledged_is_kept;
 pub mod chain;
 pub mod history_is_source;
 pub mod one_checksum;
+pub mod one_writer;
 pub mod raft;
 pub mod restored_equals_source;
+pub mod watermark;
 
 #[cfg(test)]
 mod testing;

@@ -92,7 +92,7 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         piece_bytes: if small { piece_bytes } else { 1 << 20 },
         cache_bytes: if small { 16 << 10 } else { 4 << 20 },
     };
-    let (snapshot_bytes, keep_entries) = (random.range(32 << 10..256 << 10), random.range(0..30));
+    let (snapshot_bytes, keep_entries) = (random.range(8 << 10..192 << 10), random.range(0..30));
     let images = ImageOptions {
         checkpoint_interval: Duration::from_millis(random.range(200..5_000)),
         fold_bytes: if small { 4 << 10 } else { 1 << 20 },

@@ -5,6 +5,7 @@ mod cluster;
 mod configuration;
 mod finale;
 mod host;
+mod image_watch;
 mod play;
 mod positions;
 mod raft_watch;

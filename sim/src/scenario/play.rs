@@ -10,6 +10,7 @@ use super::cluster::Cluster;
 use super::configuration::Configuration;
 use super::finale::{self, Expect, Origin};
 use super::host::Host;
+use super::image_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
 use super::restores::Operator;
@@ -60,6 +61,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     let watch = Arc::new(PositionWatch::default());
     let supervisor = spawn_owned(stage.cluster.clone().supervise());
     let consensus = spawn_owned(raft_watch::watch(stage.clone()));
+    let images = spawn_owned(image_watch::watch(stage.clone()));
     let watching =
         [spawn_owned(look(stage.clone(), watch.clone())), spawn_owned(restore(stage.clone(), watch.clone()))];
     for index in 0..stage.cluster.nodes().len() {
@@ -87,7 +89,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     world::current().event("act", 3, || "everything is compared".to_owned());
     finale::gives_everything_back(&stage, &watch).await;
     watch.compare_with_sources(&stage);
-    drop((supervisor, consensus));
+    drop((supervisor, consensus, images));
 }
 
 async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>) {

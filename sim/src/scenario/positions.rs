@@ -6,11 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use seawall_node::replica::SegmentRecord;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
+use seawall_proto::object_name::ObjectName;
 use seawall_proto::position::{Lineage, Position, Txid};
+use seawall_proto::v1::DestinationProgress;
 
 use super::stage::Stage;
 use crate::oracles::one_checksum::Positions;
-use crate::oracles::{chain, history_is_source};
+use crate::oracles::one_writer::Claims;
+use crate::oracles::{chain, history_is_source, watermark};
 use crate::world;
 
 /// Records looked at in one turn of one node and database.
@@ -27,6 +30,9 @@ struct Watched {
     positions: Positions,
     /// How far each life of each node was read.
     read: BTreeMap<(usize, u32, DatabaseName), chain::End>,
+    claims: Claims,
+    /// The newest watermark of each destination that was looked at.
+    watermarks: BTreeMap<(DatabaseName, String), (Lineage, Txid)>,
 }
 
 impl PositionWatch {
@@ -66,9 +72,18 @@ impl PositionWatch {
                     let lineage = Lineage(view.head.lineage);
                     let end = end.filter(|end| end.lineage == lineage);
                     let after = end.map_or(Txid::NONE, |end| end.txid);
-                    Some((view.head, end, node.replica().segments(&name, lineage, after, TURN)))
+                    let records = node.replica().segments(&name, lineage, after, TURN);
+                    Some((view, end, records))
                 });
-                let Some(Some((head, end, records))) = read else { continue };
+                let Some(Some((view, end, records))) = read else { continue };
+                let claimed = self.state().claims.observe(&name, view.epoch, view.claimed_at);
+                if let Err(error) = claimed.and_then(|()| self.check_writers(&name, &records)) {
+                    world.violate("one writer", format!("on node {}: {error}", index + 1));
+                }
+                for progress in view.destinations.values() {
+                    self.check_watermark(stage, &name, progress);
+                }
+                let head = view.head;
                 match self.take(&format!("node {}", index + 1), &name, end, &records) {
                     Err(error) => world.violate("no gap or fork in a database's history", error),
                     Ok(None) => {}
@@ -82,6 +97,33 @@ impl PositionWatch {
                     self.observe(&name, &head, &format!("the head of node {}", index + 1));
                 }
             }
+        }
+    }
+
+    fn check_writers(&self, name: &DatabaseName, records: &[SegmentRecord]) -> Result<(), String> {
+        let state = self.state();
+        records.iter().try_for_each(|it| state.claims.check(name, it.first, it.epoch, &it.entries))
+    }
+
+    /// Looks whether a destination has what its watermark says, if that is news.
+    fn check_watermark(&self, stage: &Stage, name: &DatabaseName, progress: &DestinationProgress) {
+        let mut places = stage.cluster.places().iter().enumerate();
+        let Some((index, place)) = places.find(|(_, place)| place.name() == progress.destination) else { return };
+        let reached = (Lineage(progress.lineage), Txid(progress.watermark));
+        if stage.is_liar(index) || reached.1 == Txid::NONE {
+            return;
+        }
+        let key = (name.clone(), progress.destination.clone());
+        if self.state().watermarks.get(&key).is_some_and(|known| *known >= reached) {
+            return;
+        }
+        self.state().watermarks.insert(key, reached);
+        let prefix = format!("{name}/");
+        let objects = place.objects_below(&prefix).into_iter();
+        let objects = objects.filter_map(|object| object.name.strip_prefix(&prefix)?.parse::<ObjectName>().ok());
+        if let Err(error) = watermark::check(objects, reached.0, reached.1) {
+            let text = format!("`{name}` at {}: {error}", place.name());
+            world::current().violate("a destination has what its watermark says", text);
         }
     }
 

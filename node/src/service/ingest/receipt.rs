@@ -102,6 +102,7 @@ mod tests {
             epoch: Epoch(1),
             agent_id: 1,
             agent_label: String::new(),
+            claimed_at: 0,
             destinations: watermarks.iter().map(progress).collect(),
         }
     }
