@@ -36,6 +36,8 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
         3 => {
             faults.time_out_after = share;
             faults.late_creations = share / 2.0;
+            // Who tries again meets the creation that is still on its way.
+            faults.conflicts = share;
         }
         4 => faults.time_out_before = share,
         5 => faults.broken_uploads = share,

@@ -33,7 +33,7 @@ mod tests {
 
     fn object(lineage: u64, level: Level, first: u64, last: u64) -> ObjectName {
         let (lineage, first, last) = (Lineage(lineage), Txid(first), Txid(last));
-        ObjectName { lineage, level, first, last, checksum_after: Checksum(last) }
+        ObjectName { lineage, level, first, last, checksum_after: Checksum(last.0) }
     }
 
     #[test]
