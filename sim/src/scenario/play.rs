@@ -52,7 +52,7 @@ pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> 
         let application = Application::new(machine, directory, &options)?;
         hosts.push(Host::new(application, cluster.addresses(), configuration.agent_sizes.clone(), number));
     }
-    Ok(Stage::new(configuration.clone(), cluster, hosts, Operator::new()))
+    Ok(Stage::new(configuration.clone(), cluster, hosts, Operator::new(world.add_machine("operator"))))
 }
 
 /// Plays the run: the faults for `duration`, then healing and the final comparison. What does not hold is told to the

@@ -56,9 +56,9 @@ impl Progress for Quiet {
 }
 
 impl Operator {
-    /// A machine of its own for restores.
-    pub fn new() -> Self {
-        Self { machine: world::current().add_machine("operator"), count: AtomicU64::new(0) }
+    /// An operator at `machine`, which is nobody else's.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine, count: AtomicU64::new(0) }
     }
 
     /// The machine.

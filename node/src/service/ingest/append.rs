@@ -59,7 +59,7 @@ enum Event {
 
 /// What this node's own image and log give of the page hashes at the head.
 enum Own {
-    Vector(HeadVector),
+    Vector(Box<HeadVector>),
     /// It is not there yet.
     Behind,
     /// They are damaged, or the disk is: why.
@@ -303,7 +303,7 @@ impl AppendStream {
                 return HeadVector::new(&head, Vec::new()).map_err(unknown);
             }
             let unusable = match self.own_vector(&head).await? {
-                Own::Vector(vector) => return Ok(vector),
+                Own::Vector(vector) => return Ok(*vector),
                 Own::Behind if tries < OWN_TRIES => {
                     tries += 1;
                     continue;
@@ -419,7 +419,7 @@ impl AppendStream {
                 return unusable(format!("the segment after txid {after} of {} is not whole", self.database));
             }
         }
-        Ok(if vector.position() == head { Own::Vector(vector) } else { Own::Behind })
+        Ok(if vector.position() == head { Own::Vector(Box::new(vector)) } else { Own::Behind })
     }
 }
 

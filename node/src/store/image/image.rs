@@ -378,11 +378,9 @@ impl Shared {
             let files = self.io(Files::open(&self.directory, state.meta.generation).await)?;
             let entries = self.io(files.load_vector(&state.meta).await)?;
             let mut working = Working::new(&state.meta, entries);
-            if working.is_exact() && !working.is_consistent() {
-                if !self.mend(&files, &mut working).await? {
-                    let reason = "the page vector on disk is damaged: its checksum is not the database's".to_owned();
-                    return Err(self.quarantine(state, reason).await);
-                }
+            if working.is_exact() && !working.is_consistent() && !self.mend(&files, &mut working).await? {
+                let reason = "the page vector on disk is damaged: its checksum is not the database's".to_owned();
+                return Err(self.quarantine(state, reason).await);
             }
             state.loaded = Some(Loaded { files, working });
             self.publish(state);
