@@ -270,14 +270,15 @@ impl Contents {
         self.running.clear();
     }
 
-    /// Flips a bit of a durable page that has bytes; says where.
-    pub(super) fn rot(&mut self, random: &mut Random) -> Option<(u64, u8)> {
+    /// Flips a bit among the first `bytes` bytes, in a durable page that has bytes; says where.
+    pub(super) fn rot(&mut self, bytes: u64, random: &mut Random) -> Option<(u64, u8)> {
         let clean = |page: usize| !self.dirty.contains_key(&page) && !self.lost.contains_key(&page);
-        let durable_pages = self.durable_len.min(self.len).div_ceil(PAGE as u64) as usize;
+        let bytes = self.durable_len.min(self.len).min(bytes);
+        let durable_pages = bytes.div_ceil(PAGE as u64) as usize;
         let pages: Vec<usize> =
             (0..durable_pages.min(self.live.len())).filter(|&page| self.live[page].is_some() && clean(page)).collect();
         let page = *random.pick(&pages)?;
-        let end = self.durable_len.min(self.len).min((page as u64 + 1) * PAGE as u64);
+        let end = bytes.min((page as u64 + 1) * PAGE as u64);
         let offset = random.range(page as u64 * PAGE as u64..end);
         let bit = random.below(8) as u8;
         if let Some(slot) = &mut self.live[page] {

@@ -102,15 +102,20 @@ impl SimDisk {
         self.0.state().prepare_directories(path)
     }
 
-    /// Flips one bit of synced bytes in one of the files whose path and length `within` picks. `None` if there is no
-    /// such file. Whoever calls it sees to it that something is left to repair it from.
-    pub fn rot_one(&self, within: impl Fn(&Path, u64) -> bool) -> Option<Rot> {
+    /// Flips one bit of synced bytes in one of the files. Of a path and its length `within` says how many bytes from
+    /// its beginning may be struck, 0 for none. `None` if there is nothing to strike. Whoever calls it sees to it that
+    /// something is left to repair it from.
+    pub fn rot_one(&self, within: impl Fn(&Path, u64) -> u64) -> Option<Rot> {
         let mut state = self.0.state();
-        let mut files = state.files();
-        files.retain(|(path, number)| state.len(*number).is_ok_and(|len| len > 0 && within(path, len)));
+        let reach = |(path, number): (PathBuf, _)| {
+            let len = state.len(number).unwrap_or(0);
+            let bytes = within(&path, len).min(len);
+            (bytes > 0).then_some((path, number, bytes))
+        };
+        let files: Vec<_> = state.files().into_iter().filter_map(reach).collect();
         self.0.dice.draw(|random| {
-            let (path, number) = random.pick(&files)?.clone();
-            let (offset, bit) = state.contents_mut(number).ok()?.rot(random)?;
+            let (path, number, bytes) = random.pick(&files)?.clone();
+            let (offset, bit) = state.contents_mut(number).ok()?.rot(bytes, random)?;
             Some(Rot { path, offset, bit })
         })
     }

@@ -232,7 +232,7 @@ proptest! {
                 open(&disk, &format!("n{number}"));
             }
             disk.crash(Crash::Power);
-            let rot = disk.rot_one(|_, _| true);
+            let rot = disk.rot_one(|_, len| len);
             (disk.list_all(), peek(&disk, "f"), rot)
         };
         prop_assert_eq!(run(), run());
@@ -393,14 +393,14 @@ fn one_synced_bit_rots() {
     durable(&disk, "spared", &[0; 100]);
     durable(&disk, "f", &[0; 5000]);
     write(&open(&disk, "unsynced"), 0, &[0; 100]);
-    let rot = disk.rot_one(|path, _| !path.ends_with("spared")).unwrap();
+    let rot = disk.rot_one(|path, len| if path.ends_with("spared") { 0 } else { len }).unwrap();
     assert_eq!(rot.path, path("f"));
     let left = peek(&disk, "f").unwrap();
     assert_eq!(left.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
     assert_eq!(left[rot.offset as usize], 1 << rot.bit);
     disk.crash(Crash::Power);
     assert_eq!(peek(&disk, "f").unwrap(), left);
-    assert_eq!(disk.rot_one(|path, _| path.ends_with("nothing")), None);
+    assert_eq!(disk.rot_one(|path, len| if path.ends_with("nothing") { len } else { 0 }), None);
 }
 
 #[test]

@@ -79,6 +79,10 @@ pub(super) async fn stalls(stage: Arc<Stage>) {
     }
 }
 
+/// No log can tell rot of its very last batch from a torn write: a node whose last batch rots just when the power goes
+/// forgets what it acknowledged. So these bytes are spared.
+const LAST_BATCH: u64 = 16 << 10;
+
 /// Bits that change on the disk of one node: so few that the other nodes have everything.
 pub(super) async fn rot(stage: Arc<Stage>) {
     wait(3_000..30_000).await;
@@ -92,7 +96,13 @@ pub(super) async fn rot(stage: Arc<Stage>) {
     for _ in 0..times {
         let log_only = draw(|random| random.chance(0.5));
         let disk = world::current().disk_of(node.machine);
-        let rotten = disk.rot_one(|path, _| !log_only || path.starts_with("/data/log"));
+        let files = disk.list_all();
+        let newest = files.iter().rev().map(|(path, _)| path).find(|path| path.starts_with("/data/log"));
+        let rotten = disk.rot_one(|path, len| match path.starts_with("/data/log") {
+            true if newest.is_some_and(|newest| newest == path) => len.saturating_sub(LAST_BATCH),
+            in_log if log_only && !in_log => 0,
+            _ => len,
+        });
         if let Some(rotten) = rotten {
             strike(&stage, "bit-rot", || format!("node {}: {rotten:?}", index + 1));
         }
