@@ -14,4 +14,5 @@ pub mod rare_paths;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod stage;
 pub mod world;

@@ -9,7 +9,8 @@ use crate::application::sqlite::SeededSqlite;
 
 pub use crate::fault_family::FaultFamily;
 pub use crate::report::{RunOptions, RunReport, TraceEvent, Violation};
-use crate::scenario::{self, Configuration};
+use crate::scenario;
+use crate::stage::Configuration;
 use crate::world::{self, SimWorld, WorldOptions};
 
 /// Runs one seed in this thread. Only one run at a time in a process: SQLite draws its random numbers process-wide.

@@ -1,6 +1,5 @@
 //! Applications: seeded workloads on real SQLite databases, the true history of each, and the ways their machines die.
 
-pub mod acknowledge;
 pub mod directory;
 mod files;
 pub mod history;

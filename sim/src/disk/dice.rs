@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::random::{Random, Stream};
-use crate::world;
 
 /// Runs what wants to draw on a stream.
 type Draw = dyn Fn(&mut dyn FnMut(&mut Random)) + Send + Sync;
@@ -16,11 +15,6 @@ impl Dice {
     /// Draws through `draw`, which must run what it is given exactly once.
     pub fn new(draw: impl Fn(&mut dyn FnMut(&mut Random)) + Send + Sync + 'static) -> Self {
         Self(Arc::new(draw))
-    }
-
-    /// Draws from the disks' stream of the world that runs on the thread.
-    pub fn of_world() -> Self {
-        Self::new(|take| world::current().draw(Stream::Disk, take))
     }
 
     /// Draws from a stream of its own.

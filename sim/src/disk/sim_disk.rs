@@ -46,16 +46,10 @@ impl fmt::Display for Rot {
     }
 }
 
-impl Default for SimDisk {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl SimDisk {
-    /// An empty disk without faults, of a tebibyte, that draws from the world.
-    pub fn new() -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(State::new()), dice: Dice::of_world(), takes_time: true }))
+    /// An empty disk without faults, of a tebibyte.
+    pub fn new(dice: Dice) -> Self {
+        Self(Arc::new(Shared { state: Mutex::new(State::new()), dice, takes_time: true }))
     }
 
     /// As [`SimDisk::new`], but every call ends when it is first polled: it wants no world.

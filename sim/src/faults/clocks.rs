@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{draw, strike, wait};
-use crate::scenario::Stage;
+use crate::stage::Stage;
 use crate::world;
 
 /// Changes the clock of one machine after the other.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{draw, strike, wait};
 use crate::disk::{Crash, DiskFaults};
-use crate::scenario::Stage;
+use crate::stage::Stage;
 use crate::world;
 
 fn change(stage: &Stage, index: usize, change: impl FnOnce(&mut DiskFaults)) {

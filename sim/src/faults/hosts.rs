@@ -7,7 +7,7 @@ use seawall_host::time;
 
 use super::{draw, strike, wait};
 use crate::application::machine::MachineDeath;
-use crate::scenario::{Host, Stage};
+use crate::stage::{Host, Stage};
 use crate::world;
 
 fn any_host(stage: &Stage) -> Arc<Host> {

@@ -7,9 +7,8 @@ mod network;
 mod nodes;
 mod places;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,24 +18,12 @@ use seawall_host::time;
 
 use crate::fault_family::FaultFamily;
 use crate::random::{Random, Stream};
-use crate::scenario::Stage;
+use crate::stage::Stage;
 use crate::world::{self, NetworkFaults};
 
-/// What struck how often, by kind.
-#[derive(Debug, Default)]
-pub struct Strikes(Mutex<BTreeMap<String, u64>>);
-
-impl Strikes {
-    /// The counts so far.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 /// Notes that a fault strikes now.
-pub(crate) fn strike(stage: &Stage, kind: &'static str, text: impl FnOnce() -> String) {
-    world::current().event("fault", 0, || format!("{kind}: {}", text()));
-    *stage.strikes.0.lock().unwrap_or_else(PoisonError::into_inner).entry(kind.to_owned()).or_default() += 1;
+fn strike(stage: &Stage, kind: &'static str, text: impl FnOnce() -> String) {
+    stage.strikes.note(kind, text);
 }
 
 fn draw<T>(choose: impl FnOnce(&mut Random) -> T) -> T {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{draw, strike, wait};
 use crate::fault_family::FaultFamily;
 use crate::random::Random;
-use crate::scenario::Stage;
+use crate::stage::Stage;
 use crate::world::{self, Machine, NetworkFaults};
 
 /// Loss, duplication, reordering and delays, in spells of seconds with pauses between them.

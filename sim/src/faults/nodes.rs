@@ -7,7 +7,7 @@ use seawall_host::time;
 
 use super::{draw, strike, wait};
 use crate::disk::Crash;
-use crate::scenario::Stage;
+use crate::stage::Stage;
 use crate::world;
 
 fn any_node(stage: &Stage) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{draw, strike, wait};
 use crate::destination::PlaceFaults;
 use crate::random::Random;
-use crate::scenario::Stage;
+use crate::stage::Stage;
 
 /// One destination after the other has some of the troubles of real stores for a while.
 pub(super) async fn troubles(stage: Arc<Stage>) {

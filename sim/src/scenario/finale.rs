@@ -9,14 +9,14 @@ use seawall_host::time;
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
 use seawall_proto::position::Position;
 
-use super::host::Host;
 use super::positions::PositionWatch;
-use super::restores::RestoreFailure;
-use super::stage::Stage;
-use crate::application::acknowledge::sync_once;
 use crate::application::source::Source;
 use crate::oracles::{acknowledged_is_kept, restored_equals_source};
 use crate::random::Stream;
+use crate::stage::Host;
+use crate::stage::RestoreFailure;
+use crate::stage::Stage;
+use crate::stage::acknowledge::sync_once;
 use crate::world;
 
 /// How long the cluster may take to heal, in virtual time.

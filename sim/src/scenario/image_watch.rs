@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use seawall_host::time;
 
-use super::stage::Stage;
+use crate::stage::Stage;
 use crate::world;
 
 const LOOK: Duration = Duration::from_millis(500);

@@ -6,21 +6,21 @@ use std::time::Duration;
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time;
 
-use super::cluster::Cluster;
-use super::configuration::Configuration;
 use super::finale::{self, Expect, Origin};
-use super::host::Host;
 use super::image_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
-use super::restores::Operator;
-use super::stage::Stage;
 use crate::application::directory::TemporaryDirectory;
 use crate::application::{Application, ApplicationOptions};
 use crate::destination::Place;
 use crate::fault_family::FaultFamily;
 use crate::faults;
 use crate::random::{Random, Stream};
+use crate::stage::Cluster;
+use crate::stage::Configuration;
+use crate::stage::Host;
+use crate::stage::Operator;
+use crate::stage::Stage;
 use crate::world;
 
 /// How often the nodes' position logs are read.

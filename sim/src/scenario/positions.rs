@@ -10,10 +10,10 @@ use seawall_proto::object_name::ObjectName;
 use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::v1::DestinationProgress;
 
-use super::stage::Stage;
 use crate::oracles::one_checksum::Positions;
 use crate::oracles::one_writer::Claims;
 use crate::oracles::{chain, history_is_source, watermark};
+use crate::stage::Stage;
 use crate::world;
 
 /// Records looked at in one turn of one node and database.
@@ -21,7 +21,7 @@ const TURN: usize = 500;
 
 /// What was seen of the databases so far.
 #[derive(Default)]
-pub struct PositionWatch {
+pub(super) struct PositionWatch {
     state: Mutex<Watched>,
 }
 
@@ -41,24 +41,24 @@ impl PositionWatch {
     }
 
     /// Every position of a database that was seen, in order.
-    pub fn of(&self, name: &DatabaseName) -> Vec<Position> {
+    pub(super) fn of(&self, name: &DatabaseName) -> Vec<Position> {
         self.state().positions.of(name).collect()
     }
 
     /// The checksums of every txid of a database that was seen.
-    pub fn checksums(&self, name: &DatabaseName) -> BTreeMap<(Lineage, Txid), Checksum> {
+    pub(super) fn checksums(&self, name: &DatabaseName) -> BTreeMap<(Lineage, Txid), Checksum> {
         self.of(name).iter().map(|position| ((position.lineage, position.txid), position.checksum)).collect()
     }
 
     /// Takes in a position that somebody saw.
-    pub fn observe(&self, name: &DatabaseName, position: &Position, observer: &str) {
+    pub(super) fn observe(&self, name: &DatabaseName, position: &Position, observer: &str) {
         if let Err(error) = self.state().positions.observe(name, position, observer) {
             world::current().violate("one checksum for each database, lineage and txid", error);
         }
     }
 
     /// Reads what is new on every running node.
-    pub fn look(&self, stage: &Stage) {
+    pub(super) fn look(&self, stage: &Stage) {
         for (index, it) in stage.cluster.nodes().iter().enumerate() {
             let Some(node) = it.node() else { continue };
             let world = world::current();
@@ -152,7 +152,7 @@ impl PositionWatch {
     }
 
     /// Compares everything seen with what the sources truly were.
-    pub fn compare_with_sources(&self, stage: &Stage) {
+    pub(super) fn compare_with_sources(&self, stage: &Stage) {
         for host in &stage.hosts {
             for source in host.application.sources() {
                 let history = self.of(source.name());

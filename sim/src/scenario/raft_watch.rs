@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use seawall_host::time;
 
-use super::stage::Stage;
 use crate::oracles::raft::{Limits, Oracles};
+use crate::stage::Stage;
 use crate::world;
 
 /// How often every node is looked at.

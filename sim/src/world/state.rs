@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::executor::TaskWaker;
 use super::machine::Machine;
 use super::trace::Trace;
-use crate::disk::SimDisk;
+use crate::disk::{Dice, SimDisk};
 use crate::random::{Random, Stream};
 use crate::report::Violation;
 
@@ -92,7 +92,7 @@ impl State {
     pub(super) fn add_machine(&mut self, name: &str) -> Machine {
         self.machines.push(MachineState {
             name: name.to_owned(),
-            disk: SimDisk::new(),
+            disk: SimDisk::new(Dice::new(|take| super::current().draw(Stream::Disk, take))),
             clock: Clock::new(),
             alive: true,
             life: 1,

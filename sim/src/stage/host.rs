@@ -6,8 +6,8 @@ use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig, DatabaseHand
 use seawall_host::net::Address;
 use seawall_proto::database_name::DatabaseName;
 
+use super::acknowledge::{Acknowledgements, acknowledge};
 use crate::application::Application;
-use crate::application::acknowledge::{Acknowledgements, acknowledge};
 use crate::application::machine::MachineDeath;
 use crate::application::source::Source;
 use crate::application::sqlite::SourceError;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use seawall_agent::{DatabaseHandle, SyncError};
 use seawall_host::time::sleep;
 
-use super::source::Source;
+use crate::application::source::Source;
 use crate::oracles::acknowledged_is_kept::{Acknowledgement, check_receipt};
 use crate::random::Stream;
 use crate::world;

@@ -1,13 +1,21 @@
 //! Everything that plays a part in a run, for those who break it and those who watch it.
 
+pub mod acknowledge;
+mod cluster;
+mod configuration;
+mod host;
+mod operator;
+mod strikes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::cluster::Cluster;
-use super::configuration::Configuration;
-use super::host::Host;
-use super::restores::Operator;
-use crate::faults::Strikes;
+pub use cluster::{Cluster, SimNode};
+pub use configuration::Configuration;
+pub use host::Host;
+pub use operator::{GivenBack, Operator, RestoreFailure};
+pub use strikes::Strikes;
+
 use crate::world::Machine;
 
 /// What a run consists of.
