@@ -58,11 +58,14 @@ pub const RARE_PATHS: &[&str] = &[
 /// Those of them that 500 seeds reach a few times or not at all: runs report them, and do not fail for want of them.
 pub const SELDOM: &[&str] = &[
     "image quarantined",
+    "image rebuilt from the log",
     "image taken from a peer in place of an unusable one",
     "page hashes of the head had from another node",
+    "page hashes of the head made from an older image and the log",
     "page vector made again from the pages",
     "payload of an open transaction pulled from a peer",
     "pull of an image resumed",
+    "transaction in parts cut off by a claim",
 ];
 
 #[cfg(test)]
