@@ -15,8 +15,12 @@ use crate::world::{self, SimWorld, WorldOptions};
 
 /// Runs one seed in this thread. Only one run at a time in a process: SQLite draws its random numbers process-wide.
 pub fn run_seed(options: &RunOptions) -> RunReport {
-    let configuration = Configuration::draw(options);
     let world = SimWorld::new(options.seed, WorldOptions { trace: options.trace, mutant: options.mutant.clone() });
+    run_in(&world, options)
+}
+
+fn run_in(world: &Arc<SimWorld>, options: &RunOptions) -> RunReport {
+    let configuration = Configuration::draw(options);
     let _sqlite = SeededSqlite::new(options.seed);
     let (stage, duration) = (Arc::new(OnceLock::new()), options.duration);
     let outcome = match TemporaryDirectory::new() {
@@ -74,6 +78,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_world_is_gone_when_its_run_is_over() {
+        for seed in [1, 2, 3] {
+            let options = RunOptions { duration: Duration::from_secs(5), nodes: Some(3), ..RunOptions::new(seed) };
+            let world = SimWorld::new(seed, WorldOptions::default());
+            let report = run_in(&world, &options);
+            assert_eq!(report.outcome, Ok(()));
+            assert_eq!(Arc::strong_count(&world), 1, "something of seed {seed} holds its world");
+        }
+    }
 
     #[test]
     fn options_and_reports_survive_the_pipe_between_processes_exactly() {

@@ -49,7 +49,7 @@ pub(super) async fn call(
             if network.travel(&connection, client, server).await.is_err() {
                 return;
             }
-            let mut routes = connection.routes.clone();
+            let Ok(mut routes) = connection.routes() else { return };
             let Ok(response) = routes.call(request).await;
             if network.travel(&connection, server, client).await.is_err() {
                 return;
@@ -140,7 +140,7 @@ fn repeat_later(
         network.world().true_sleep(after).await;
         if network.travel(&connection, connection.client, connection.server).await.is_ok() {
             network.world().event("duplicate", 0, || again.uri().path().to_owned());
-            let mut routes = connection.routes.clone();
+            let Ok(mut routes) = connection.routes() else { return };
             let Ok(response) = routes.call(again).await;
             let _unheard = response.into_body().collect().await;
         }

@@ -1,11 +1,12 @@
 //! A connection between two programs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tonic::service::Routes;
 
+use super::link::Lost;
 use super::pipe::Pipe;
 use crate::world::machine::Machine;
 
@@ -13,7 +14,8 @@ use crate::world::machine::Machine;
 pub(super) struct Connection {
     pub(super) client: Machine,
     pub(super) server: Machine,
-    pub(super) routes: Routes,
+    /// What the accepting program serves; nothing once the world has ended.
+    routes: Mutex<Option<Routes>>,
     broken: AtomicBool,
     notify: Notify,
     pipes: Mutex<Vec<Weak<Pipe>>>,
@@ -24,7 +26,7 @@ impl Connection {
         Self {
             client,
             server,
-            routes,
+            routes: Mutex::new(Some(routes)),
             broken: AtomicBool::new(false),
             notify: Notify::new(),
             pipes: Mutex::new(Vec::new()),
@@ -33,6 +35,21 @@ impl Connection {
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    fn served(&self) -> MutexGuard<'_, Option<Routes>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the accepting program serves, unless the world has ended.
+    pub(super) fn routes(&self) -> Result<Routes, Lost> {
+        self.served().clone().ok_or(Lost)
+    }
+
+    /// Lets go of what is served: two programs that are connected to each other would hold each other for ever.
+    pub(super) fn let_go(&self) {
+        let routes = self.served().take();
+        drop(routes);
     }
 
     /// Ends it for both ends at once.

@@ -65,7 +65,7 @@ impl SimNetwork {
         self.changed.notify_waiters();
     }
 
-    fn connections(&self) -> Vec<Arc<Connection>> {
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
         let mut state = self.state();
         state.connections.retain(|connection| connection.strong_count() > 0);
         state.connections.iter().filter_map(Weak::upgrade).collect()

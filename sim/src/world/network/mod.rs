@@ -105,6 +105,7 @@ impl SimNetwork {
 
     /// Lets go of everything that could hold the world alive.
     pub(super) fn close(&self) {
+        self.connections().iter().for_each(|connection| connection.let_go());
         let state = std::mem::take(&mut *self.state());
         drop(state);
     }
