@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -15,8 +16,29 @@ fn world() {
     seawall_host::real::install();
 }
 
-fn wal_of(path: &std::path::Path) -> std::path::PathBuf {
+fn wal_of(path: &Path) -> PathBuf {
     format!("{}-wal", path.display()).into()
+}
+
+/// A database that is followed, and went on since it was taken in.
+fn followed_on() -> (tempfile::TempDir, PathBuf, Connection, Follower) {
+    world();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, app) = database(directory.path(), 4096);
+    insert(&app, 0, 100, 100);
+    let mut follower = Follower::start(&path);
+    insert(&app, 100, 110, 100);
+    follower.settle();
+    (directory, path, app, follower)
+}
+
+/// What a machine that dies leaves of a database: its file and the first `cut` bytes of its WAL, and no wal-index.
+fn next_life(path: &Path, cut: u64) -> PathBuf {
+    let life = path.with_file_name("next.db");
+    std::fs::copy(path, &life).unwrap();
+    let wal = std::fs::read(wal_of(path)).unwrap();
+    std::fs::write(wal_of(&life), &wal[..cut as usize]).unwrap();
+    life
 }
 
 #[test]
@@ -155,21 +177,12 @@ fn a_wal_that_was_deleted_by_the_last_to_close_is_compared_not_trusted() {
 
 #[test]
 fn a_wal_behind_the_head_after_a_power_cut_is_resynced() {
-    world();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 100, 100);
-    let mut follower = Follower::start(&path);
-    insert(&app, 100, 110, 100);
-    follower.settle();
+    let (_directory, path, app, mut follower) = followed_on();
     let cut = std::fs::metadata(wal_of(&path)).unwrap().len();
     app.execute("UPDATE t SET n = -1", []).unwrap();
     follower.settle();
-    // The machine dies: what is left is the database and the WAL without its unsynced tail, and no wal-index.
-    let life = directory.path().join("next.db");
-    std::fs::copy(&path, &life).unwrap();
-    let wal = std::fs::read(wal_of(&path)).unwrap();
-    std::fs::write(wal_of(&life), &wal[..cut as usize]).unwrap();
+    // The machine dies before the WAL's tail is synced.
+    let life = next_life(&path, cut);
     let app = Connection::open(&life).unwrap();
     assert_eq!(app.query_row("SELECT count(*) FROM t WHERE n = -1", [], |row| row.get::<_, u32>(0)).unwrap(), 0);
     follower.path = life;
@@ -183,20 +196,11 @@ fn a_wal_behind_the_head_after_a_power_cut_is_resynced() {
 
 #[test]
 fn another_chain_at_the_recorded_frame_is_not_resumed() {
-    world();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 100, 100);
-    let mut follower = Follower::start(&path);
-    insert(&app, 100, 110, 100);
-    follower.settle();
+    let (_directory, path, app, mut follower) = followed_on();
     let cut = std::fs::metadata(wal_of(&path)).unwrap().len();
     app.execute("UPDATE t SET n = -1", []).unwrap();
     follower.settle();
-    let life = directory.path().join("next.db");
-    std::fs::copy(&path, &life).unwrap();
-    let wal = std::fs::read(wal_of(&path)).unwrap();
-    std::fs::write(wal_of(&life), &wal[..cut as usize]).unwrap();
+    let life = next_life(&path, cut);
     let app = Connection::open(&life).unwrap();
     for n in 0..20 {
         app.execute("UPDATE t SET n = ?1", [n]).unwrap();

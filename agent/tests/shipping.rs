@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -36,6 +36,28 @@ fn config(fake: &Fake, path: &Path, take_over: bool) -> AgentConfig {
 
 async fn start(fake: &Fake, path: &Path) -> Agent {
     Agent::start(config(fake, path, false)).await.unwrap()
+}
+
+/// An agent that ships an application's database, 4 KiB a page, to a cluster of fakes.
+struct Shipping {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+    app: Connection,
+    fake: Fake,
+    agent: Agent,
+}
+
+impl Shipping {
+    /// With so many nodes, and so many rows of so many characters to begin with.
+    async fn start(nodes: usize, rows: u32, length: u32) -> Self {
+        seawall_host::real::install();
+        let directory = tempfile::tempdir().unwrap();
+        let (path, app) = database(directory.path(), 4096);
+        insert(&app, 0, rows, length);
+        let fake = Fake::start(nodes).await;
+        let agent = start(&fake, &path).await;
+        Self { directory, path, app, fake, agent }
+    }
 }
 
 async fn sync(agent: &Agent) -> u64 {
@@ -88,12 +110,7 @@ async fn ships_every_transaction_and_syncs() {
     if !support::has_python() {
         return;
     }
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app, fake, agent } = Shipping::start(1, 200, 300).await;
     assert_eq!(sync(&agent).await, 1);
     write(&path, 0..100).await;
     assert_eq!(sync(&agent).await, 101);
@@ -112,12 +129,7 @@ async fn ships_every_transaction_and_syncs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_broken_streams_and_refusals_lose_nothing_and_need_no_new_claim() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app: _app, fake, agent } = Shipping::start(1, 200, 300).await;
     sync(&agent).await;
     for fault in
         [Fault::Disconnect, Fault::LoseAnswer, Fault::Refuse(Reason::Unknown), Fault::Refuse(Reason::NotLeader)]
@@ -135,12 +147,7 @@ async fn lost_answers_broken_streams_and_refusals_lose_nothing_and_need_no_new_c
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn follows_the_leader_without_a_new_claim() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(3).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app: _app, fake, agent } = Shipping::start(3, 200, 300).await;
     for round in 0..6 {
         write(&path, 0..20).await;
         fake.with(|state| state.leader = round);
@@ -153,12 +160,7 @@ async fn follows_the_leader_without_a_new_claim() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_segment_that_does_not_fit_is_settled_by_a_new_claim_and_a_resync() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app: _app, fake, agent } = Shipping::start(1, 200, 300).await;
     sync(&agent).await;
     for (reason, label) in [(Reason::Invalid, "invalid"), (Reason::Quarantined, "quarantined")] {
         let before = fake.with(|state| {
@@ -175,12 +177,7 @@ async fn a_segment_that_does_not_fit_is_settled_by_a_new_claim_and_a_resync() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_while_the_agent_is_down_arrive_and_only_what_differs_travels() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 5000, 1000);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app: _app, fake, agent } = Shipping::start(1, 5000, 1000).await;
     sync(&agent).await;
     drop(agent);
     // Until SQLite's own checkpoints restart the WAL.
@@ -204,12 +201,7 @@ async fn updates_while_the_agent_is_down_arrive_and_only_what_differs_travels() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_transaction_travels_in_parts_even_if_it_is_cut_off() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 10, 100);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app, fake, agent } = Shipping::start(1, 10, 100).await;
     sync(&agent).await;
     insert(&app, 1000, 1100, 400_000);
     sync(&agent).await;
@@ -227,12 +219,7 @@ async fn a_large_transaction_travels_in_parts_even_if_it_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_agent_waits_until_it_is_told_to_take_over_and_then_the_first_stops() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(1).await;
-    let first = start(&fake, &path).await;
+    let Shipping { directory: _directory, path, app: _app, fake, agent: first } = Shipping::start(1, 200, 300).await;
     sync(&first).await;
     let second = start(&fake, &path).await;
     until("the second agent to say why it waits", || {
@@ -252,12 +239,7 @@ async fn a_second_agent_waits_until_it_is_told_to_take_over_and_then_the_first_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_has_to_claim_again_leaves_the_database_to_whoever_took_over() {
-    seawall_host::real::install();
-    let directory = tempfile::tempdir().unwrap();
-    let (path, app) = database(directory.path(), 4096);
-    insert(&app, 0, 200, 300);
-    let fake = Fake::start(1).await;
-    let agent = start(&fake, &path).await;
+    let Shipping { directory, path, app, fake, agent } = Shipping::start(1, 200, 300).await;
     sync(&agent).await;
     fake.with(|state| (state.epoch, state.stream_of) = (2, Some(77)));
     drop(app);

@@ -72,13 +72,7 @@ fn a_data_directory_in_use_is_named_and_ends_the_second_node() {
 
 #[test]
 fn a_damaged_log_file_is_refused_with_its_name_and_the_way_out() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (mut cluster, database) = Cluster::shipping("");
     // Many batches: damage to the newest one could not be told from a write that a crash cut off.
     for _ in 0..20 {
         application::write(&database, 1, Some(5));
@@ -140,13 +134,7 @@ fn a_node_whose_directory_was_wiped_is_refused_as_its_old_self() {
 
 #[test]
 fn a_damaged_object_is_named_and_another_source_is_not_blamed() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (cluster, database) = Cluster::shipping("");
     application::write(&database, 1, Some(100));
     cluster.sync_until_done("app", "all", LONG);
     let directory = cluster.path("one").join("app/@1/0");

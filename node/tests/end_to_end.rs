@@ -32,13 +32,7 @@ struct Promise {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_leaders_and_agents_are_killed() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (mut cluster, database) = Cluster::shipping("");
     cluster.sync_until_done("app", "quorum", LONG);
 
     let writer = Process::new(application::spawn(&database, SEED), "application");
@@ -146,13 +140,7 @@ fn stored_bytes(directory: &Path) -> u64 {
 
 #[test]
 fn without_a_majority_nothing_is_acknowledged_and_everything_arrives_when_it_returns() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (mut cluster, database) = Cluster::shipping("");
     application::write(&database, SEED, Some(200));
     let before = cluster.sync_until_done("app", "quorum", LONG);
 
@@ -195,13 +183,7 @@ fn without_a_majority_nothing_is_acknowledged_and_everything_arrives_when_it_ret
 
 #[test]
 fn a_second_agent_is_refused_while_the_first_lives_and_can_take_over() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (cluster, database) = Cluster::shipping("");
     cluster.sync_until_done("app", "quorum", LONG);
 
     let config = cluster.path("second.yml");
@@ -277,13 +259,7 @@ fn nodes_serve_metrics_health_and_lists() {
 
 #[test]
 fn nodes_stopped_by_sigterm_hand_over_and_come_back_without_losing_anything() {
-    let mut cluster = Cluster::new(3, "");
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (mut cluster, database) = Cluster::shipping("");
     cluster.sync_until_done("app", "quorum", LONG);
     for _ in 0..3 {
         let leader = cluster.wait_for_leader();

@@ -31,13 +31,7 @@ fn shown(cluster: &Cluster, name: &str) -> Option<Value> {
 async fn an_s3_server_that_stops_delays_nothing_and_gets_everything_when_it_is_back() {
     seawall_host::real::install();
     let Some(mut server) = S3Server::start().await else { return };
-    let mut cluster = Cluster::new(3, &destination("s3", SECRET, &server.endpoint()));
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (cluster, database) = Cluster::shipping(&destination("s3", SECRET, &server.endpoint()));
     application::write(&database, SEED, Some(100));
     let first = cluster.sync_until_done("app", "all", LONG);
     let source = format!("s3://{BUCKET}/prefix/app?endpoint={}&region=us-east-1", server.endpoint());
@@ -67,13 +61,7 @@ async fn an_s3_server_that_stops_delays_nothing_and_gets_everything_when_it_is_b
 async fn a_wrong_key_is_named_in_status_and_a_missing_bucket_by_restore() {
     seawall_host::real::install();
     let Some(server) = S3Server::start().await else { return };
-    let mut cluster = Cluster::new(3, &destination("wrong-key", "nonsense", &server.endpoint()));
-    let database = cluster.path("app.db");
-    application::create(&database);
-    cluster.add_database(database.clone(), "app");
-    cluster.start_nodes();
-    cluster.wait_for_leader();
-    cluster.start_agent();
+    let (cluster, _) = Cluster::shipping(&destination("wrong-key", "nonsense", &server.endpoint()));
     cluster.sync_until_done("app", "quorum", LONG);
     wait_for("the error names the setting that is wrong", LONG, || {
         let known = shown(&cluster, "wrong-key").unwrap();

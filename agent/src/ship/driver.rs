@@ -14,9 +14,10 @@ use seawall_proto::v1::claim_response::{Granted, Outcome};
 use seawall_proto::v1::{ClaimRequest, Head};
 
 use super::cluster::{Cluster, ClusterError};
-use super::session::{End, QUARANTINED, Session, Waiting};
+use super::session::{End, QUARANTINED, Session};
 use super::shared::Shared;
 use super::source::{Source, StartFailed};
+use super::waiting::Waiting;
 use crate::capture::{Capture, CaptureError, OpenError, PageVector, Surprise};
 use crate::sqlite::SqliteError;
 use crate::status::DatabaseState;

@@ -6,6 +6,7 @@ mod outbox;
 mod session;
 mod shared;
 mod source;
+mod waiting;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use driver::{Driver, DriverConfig};

@@ -133,6 +133,18 @@ impl Cluster {
         Self { directory, ports, http_ports, destinations, nodes, agent: None, databases: Vec::new() }
     }
 
+    /// A running cluster of three with an agent that ships the application's database, which is beside it, as `app`.
+    pub fn shipping(more: &str) -> (Self, PathBuf) {
+        let mut cluster = Self::new(3, more);
+        let database = cluster.path("app.db");
+        application::create(&database);
+        cluster.add_database(database.clone(), "app");
+        cluster.start_nodes();
+        cluster.wait_for_leader();
+        cluster.start_agent();
+        (cluster, database)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
