@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, Relea
 use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
 use seawall_node::store::image::{Folder, ImageOptions, ImageStore};
 use seawall_node::store::image_blobs::ImageBlobs;
+use seawall_node::store::log::LogOptions;
 use seawall_node::store::sled_kv::SledKv;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
@@ -120,6 +122,35 @@ impl Node {
 
     fn segments(&self) -> Vec<SegmentRecord> {
         self.replica().segments(&name(), Lineage(1), Txid(0), 100_000)
+    }
+
+    /// Changes a byte of the payload of each of these transactions in the log on its disk.
+    fn damage(&self, txids: std::ops::RangeInclusive<u64>) {
+        let pieces = std::fs::read_dir(self.options.data_dir.join("log")).unwrap();
+        let mut pieces: Vec<(PathBuf, Vec<u8>)> = pieces
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect();
+        for txid in txids {
+            let payload = payload(txid);
+            let places = pieces.iter_mut().filter_map(|(path, piece)| {
+                let at = piece.windows(payload.len()).position(|window| window == payload)?;
+                Some((path, at + payload.len() / 2))
+            });
+            let places: Vec<_> = places.collect();
+            assert!(!places.is_empty(), "transaction {txid} is not in the log of node {}", self.options.id);
+            for (path, at) in places {
+                let piece = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                piece.write_all_at(&[!payload[payload.len() / 2]], at as u64).unwrap();
+            }
+        }
+    }
+
+    fn assert_gives_all_segments(&self) {
+        for record in self.segments() {
+            let parts = self.block_on(self.replica().segment_bytes(&record)).unwrap().unwrap();
+            assert_eq!(parts.concat(), payload(record.first.0), "transaction {}", record.first);
+        }
     }
 }
 
@@ -450,6 +481,73 @@ fn the_position_log_survives_orderly_stops_crashes_and_damage() {
         cluster.nodes[at].start();
         cluster.assert_everyone_has_all_of_it();
     }
+}
+
+/// No payload stays in memory, and the log has many pieces.
+const FROM_DISK: LogOptions = LogOptions { piece_bytes: 32 << 10, cache_bytes: 0 };
+
+#[test]
+fn damaged_payloads_of_a_leaders_log_are_had_from_other_nodes_once() {
+    let mut cluster = Cluster::start(|options| options.log = FROM_DISK);
+    cluster.claim();
+    cluster.append();
+    cluster.assert_everyone_has_all_of_it();
+    let leader = cluster.leader();
+    let late = (leader + 1) % 3;
+    cluster.nodes[late].kill();
+    for _ in 0..30 {
+        cluster.append();
+    }
+    cluster.nodes[leader].damage(1..=20);
+    // What the leader sends is whole.
+    cluster.nodes[late].start();
+    cluster.assert_everyone_has_all_of_it();
+    cluster.nodes[late].assert_gives_all_segments();
+    cluster.nodes[leader].assert_gives_all_segments();
+    for other in (0..3).filter(|node| *node != leader) {
+        cluster.nodes[other].kill();
+    }
+    cluster.nodes[leader].assert_gives_all_segments();
+}
+
+#[test]
+fn a_node_starts_with_damaged_payloads_and_folds_them() {
+    let mut cluster = Cluster::start(|options| options.log = FROM_DISK);
+    cluster.claim();
+    for _ in 0..30 {
+        cluster.append();
+    }
+    cluster.assert_everyone_has_all_of_it();
+    let damaged = (cluster.leader() + 1) % 3;
+    cluster.nodes[damaged].kill();
+    cluster.nodes[damaged].damage(1..=29);
+    std::fs::remove_dir_all(cluster.nodes[damaged].options.data_dir.join("images")).unwrap();
+    cluster.nodes[damaged].start();
+    cluster.append();
+    cluster.assert_everyone_has_all_of_it();
+    cluster.nodes[damaged].assert_gives_all_segments();
+}
+
+#[test]
+fn an_image_is_had_from_another_node_where_no_log_has_a_payload_any_more() {
+    let mut cluster = Cluster::start(|options| options.log = FROM_DISK);
+    cluster.claim();
+    for _ in 0..30 {
+        cluster.append();
+    }
+    cluster.assert_everyone_has_all_of_it();
+    for node in &cluster.nodes {
+        node.damage(7..=7);
+    }
+    let damaged = (cluster.leader() + 1) % 3;
+    cluster.nodes[damaged].kill();
+    std::fs::remove_dir_all(cluster.nodes[damaged].options.data_dir.join("images")).unwrap();
+    cluster.nodes[damaged].start();
+    cluster.append();
+    cluster.assert_everyone_has_all_of_it();
+    let node = &cluster.nodes[damaged];
+    let record = node.replica().segments(&name(), Lineage(1), Txid(6), 1).remove(0);
+    assert!(node.block_on(node.replica().segment_bytes(&record)).unwrap().is_none());
 }
 
 #[test]

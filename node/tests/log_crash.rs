@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use seawall_node::store::log::{LogEntry, LogFile, LogId, LogOptions, LogState};
+use seawall_node::store::log::{LogEntry, LogFile, LogId, LogOptions, LogState, ReadLogError};
 use tokio::sync::oneshot;
 
 fn entry_of(term: u64, index: u64) -> LogEntry {
@@ -40,9 +40,13 @@ struct Answers {
     entries: Vec<LogEntry>,
 }
 
-async fn answers(log: &LogFile) -> std::io::Result<Answers> {
+async fn answers(log: &LogFile) -> Result<Answers, ReadLogError> {
     let LogState { identity, vote, committed, purged, last, .. } = log.state();
-    let entries = log.entries(0..u64::MAX, usize::MAX).await?;
+    let mut entries = log.entries(0..u64::MAX, usize::MAX).await?;
+    while let Some(last) = entries.last().filter(|_| entries.len() < log.heads(0..u64::MAX).len()) {
+        let next = last.id.index + 1;
+        entries.extend(log.entries(next..u64::MAX, usize::MAX).await?);
+    }
     let (cluster, raft_id) = (identity.cluster, identity.raft_id);
     Ok(Answers { vote, cluster, raft_id, committed, purged, last, entries })
 }
@@ -254,7 +258,7 @@ async fn after_a_clean_close_every_changed_byte_before_the_closing_mark_is_refus
         let mut contents = whole.clone();
         contents[at] ^= 0x10;
         let copy = copy_with(dir.path(), &contents);
-        let refused = LogFile::open(copy.path(), LARGE).await.err().unwrap().to_string();
+        let refused = open(copy.path(), LARGE, at).await.unwrap_err();
         assert!(refused.contains("damaged"), "{refused}");
     }
     for cut in closing as usize..whole.len() {

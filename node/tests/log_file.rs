@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use seawall_host::time;
-use seawall_node::store::log::{LogEntry, LogFile, LogId, LogOptions};
+use seawall_node::store::log::{LogEntry, LogFile, LogId, LogOptions, ReadLogError};
 use tokio::sync::oneshot;
 
 const SMALL: LogOptions = LogOptions { piece_bytes: 4096, cache_bytes: 512 };
@@ -230,6 +230,43 @@ async fn pieces_go_when_raft_and_every_pin_let_them_go() {
     let reopened = open(dir.path()).await;
     assert_eq!(reopened.payload(50).await.unwrap(), Some(entry_of(1, 50).payload));
     drop(reopened);
+}
+
+#[tokio::test]
+async fn what_a_damaged_byte_hides_of_a_purged_entry_is_known_well_enough_to_be_had_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).await;
+    fill(&log, 0..100).await;
+    let _pin = log.pin(0, "test");
+    log.purge(entry_of(1, 80).id).await.unwrap();
+    let first = dir.path().join(&pieces(dir.path())[0]);
+    let whole = std::fs::read(&first).unwrap();
+    let (mut given, mut damaged) = (0, 0);
+    for at in (0..whole.len()).step_by(3) {
+        let mut contents = whole.clone();
+        contents[at] ^= 1 << (at % 8);
+        std::fs::write(&first, contents).unwrap();
+        for index in 0..10 {
+            let expected = entry_of(1, index);
+            match log.payload(index).await {
+                Ok(found) => {
+                    assert_eq!(found.as_ref(), Some(&expected.payload), "byte {at}, entry {index}");
+                    given += 1;
+                }
+                Err(ReadLogError::Damaged(it)) => {
+                    assert_eq!(it.id, expected.id);
+                    assert!(it.is_mended_by(&expected.payload) && !it.is_mended_by(b"other bytes"));
+                    assert!(it.to_string().contains("damaged") && it.to_string().contains("offset"), "{it}");
+                    damaged += 1;
+                }
+                Err(error) => panic!("byte {at}, entry {index}: {error}"),
+            }
+        }
+    }
+    assert!(given > 0 && damaged > 0);
+    std::fs::write(&first, whole).unwrap();
+    assert_eq!(log.payload_of(entry_of(1, 3).id).await.unwrap(), Some(entry_of(1, 3).payload));
+    assert_eq!(log.payload_of(entry_of(2, 3).id).await.unwrap(), None, "it is another entry");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub const RARE_PATHS: &[&str] = &[
     "append with an unknown outcome",
     "checkpoint by the agent",
     "claim refused because another agent ships",
+    "damaged payload of the log had from another node",
     "history at a destination gone on from a snapshot",
     "image asked for while an interrupted fold is repeated",
     "image pulled from a peer",

@@ -4,7 +4,6 @@
 //! while that happens nothing else may be appended. What has arrived is kept between attempts.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +12,17 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use seawall_host::probe::sometimes;
-use seawall_host::{disk, time};
+use seawall_host::time;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::{MAX_PART_BYTES, v1};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::identity::Identity;
 use super::network::{Network, Peer, Purpose};
+use super::payloads::Payloads;
 use super::types::Member;
 use crate::state::ClusterState;
-use crate::store::log::LogFile;
 
 /// A blob's bytes, from some offset to its end.
 pub type BlobStream = BoxStream<'static, io::Result<Bytes>>;
@@ -33,8 +32,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 /// How long the next bytes of a blob may take.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
-const PAYLOADS: &str = "payloads";
+/// What the id of an entry's payload begins with that came or would come with a snapshot; its index follows.
 const PAYLOAD_PREFIX: &str = "payload/";
+/// The same of one that a node asks for whose own is damaged; the log id follows.
+pub(super) const ENTRY_PREFIX: &str = "entry/";
 
 /// A state that blobs must let a node rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,58 +74,6 @@ pub struct Blobs {
     pub sink: Arc<dyn BlobSink>,
 }
 
-/// Payloads of entries that came with a snapshot instead of through the log.
-#[derive(Clone)]
-pub(super) struct Payloads {
-    directory: Arc<Path>,
-    log: LogFile,
-}
-
-impl Payloads {
-    pub(super) fn new(data_dir: &Path, log: LogFile) -> Self {
-        Self { directory: data_dir.join(PAYLOADS).into(), log }
-    }
-
-    /// The payload of the log's entry `index`, wherever it is.
-    pub(super) async fn get(&self, index: u64) -> io::Result<Option<Bytes>> {
-        if let Some(payload) = self.log.payload(index).await? {
-            return Ok(Some(payload));
-        }
-        match disk::read_file(&self.path(index), MAX_PART_BYTES).await {
-            Ok(payload) => Ok(Some(payload)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Removes what came with a snapshot and belongs to entries below `index`.
-    pub(super) async fn remove_below(&self, index: u64) -> io::Result<()> {
-        if !disk::exists(&self.directory).await? {
-            return Ok(());
-        }
-        for entry in disk::list(&self.directory).await? {
-            if entry.name.parse::<u64>().is_ok_and(|number| number < index) {
-                disk::remove_file(&self.directory.join(entry.name)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the payload of entry `index` came with a snapshot.
-    async fn holds(&self, index: u64) -> io::Result<bool> {
-        disk::exists(&self.path(index)).await
-    }
-
-    fn path(&self, index: u64) -> PathBuf {
-        self.directory.join(index.to_string())
-    }
-
-    async fn put(&self, index: u64, payload: Bytes) -> io::Result<()> {
-        disk::create_directories(&self.directory).await?;
-        disk::replace_file(&self.path(index), payload).await
-    }
-}
-
 /// What of this node a peer's request for `id` means.
 pub(super) async fn read(
     payloads: &Payloads,
@@ -136,6 +85,10 @@ pub(super) async fn read(
         let payload = payloads.get(index).await?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, id.clone()))?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(payload.len());
         return Ok(futures::stream::iter([Ok(payload.slice(start..))]).boxed());
+    }
+    if let Some(entry) = id.strip_prefix(ENTRY_PREFIX).and_then(|entry| entry.parse().ok()) {
+        let payload = payloads.held(entry).await?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, id.clone()))?;
+        return Ok(futures::stream::iter([Ok(payload)]).boxed());
     }
     match blobs {
         Some(blobs) => blobs.source.read(id, offset).await,
@@ -291,7 +244,8 @@ async fn take(peer: &mut Peer, envelope: v1::Envelope, blob: v1::Blob, blobs: &B
     blobs.sink.write(blob, offset, bytes).await
 }
 
-async fn fetch(peer: &mut Peer, request: v1::ReadBlobRequest) -> io::Result<BlobStream> {
+/// The bytes of a blob of `peer`.
+pub(super) async fn fetch(peer: &mut Peer, request: v1::ReadBlobRequest) -> io::Result<BlobStream> {
     let answered = time::timeout(ANSWER_LIMIT, peer.read_blob(request)).await.map_err(io::Error::other)?;
     let chunks = answered.map_err(refused)?.into_inner();
     let bytes = stream::try_unfold(chunks, |mut chunks| async move {
@@ -301,7 +255,11 @@ async fn fetch(peer: &mut Peer, request: v1::ReadBlobRequest) -> io::Result<Blob
     Ok(bytes.boxed())
 }
 
-/// A peer's refusal, in its words.
+/// A peer's refusal, in its words; `NotFound` if it has no such thing, or is no longer who it was.
 fn refused(status: Status) -> io::Error {
-    io::Error::other(status.message().to_owned())
+    let kind = match status.code() {
+        Code::NotFound | Code::FailedPrecondition => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, status.message().to_owned())
 }

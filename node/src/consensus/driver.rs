@@ -8,8 +8,8 @@ use openraft::errors::Fatal;
 use seawall_host::{process, time};
 
 use super::Raft;
-use super::blobs::Payloads;
 use super::live_state::{LiveState, Standing};
+use super::payloads::Payloads;
 
 /// How far behind the map of the position log may be.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
@@ -73,9 +73,9 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payl
         let target = snapshot.saturating_sub(keep);
         let asked = if target > purged {
             if let Some(lowest) = live.log.pins().first().filter(|_| live.lock().released)
-                && let Err(error) = payloads.remove_below(lowest.from_index).await
+                && let Err(error) = payloads.remove_below(lowest.from_index.min(target)).await
             {
-                tracing::warn!(%error, "payloads that came with a snapshot stay for now");
+                tracing::warn!(%error, "payloads beside the log that are no longer needed stay for now");
             }
             raft.trigger().purge_log(target).await
         } else if live.lock().bytes_since_snapshot >= snapshot_bytes

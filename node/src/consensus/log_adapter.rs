@@ -10,6 +10,7 @@ use prost::Message;
 use seawall_host::probe::sometimes;
 use seawall_proto::v1;
 
+use super::payloads::Payloads;
 use super::types::{Entry, EntryPayload, Payload, RaftLogId, TypeConfig, Vote};
 use super::wire;
 use crate::store::log::{EntryHead, LogEntry, LogFile, LogId};
@@ -18,12 +19,15 @@ const READ_BYTES: usize = 2 << 20;
 
 /// The log file as openraft wants it.
 #[derive(Clone)]
-pub(super) struct LogStore(LogFile);
+pub(super) struct LogStore {
+    log: LogFile,
+    payloads: Payloads,
+}
 
 impl LogStore {
-    /// Over an open log file.
-    pub(super) fn new(log: LogFile) -> Self {
-        Self(log)
+    /// Over an open log file and the `payloads` of its entries.
+    pub(super) fn new(log: LogFile, payloads: Payloads) -> Self {
+        Self { log, payloads }
     }
 }
 
@@ -68,15 +72,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> io::Result<Vec<Entry>> {
-        self.0.heads(range_of(range)).into_iter().map(decode_head).collect()
+        self.log.heads(range_of(range)).into_iter().map(decode_head).collect()
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.0.entries(start..end, READ_BYTES).await?.into_iter().map(decode_entry).collect()
+        self.payloads.entries(start..end, READ_BYTES).await?.into_iter().map(decode_entry).collect()
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        let Some(bytes) = self.0.state().vote else { return Ok(None) };
+        let Some(bytes) = self.log.state().vote else { return Ok(None) };
         let vote = v1::Vote::decode(bytes).map_err(io::Error::other)?;
         wire::read_vote(Some(&vote)).map(Some).map_err(io::Error::other)
     }
@@ -86,7 +90,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        let state = self.0.state();
+        let state = self.log.state();
         Ok(LogState {
             last_purged_log_id: state.purged.map(RaftLogId::from),
             last_log_id: state.last.map(RaftLogId::from),
@@ -98,16 +102,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.0.save_vote(wire::vote(vote).encode_to_vec().into()).await
+        self.log.save_vote(wire::vote(vote).encode_to_vec().into()).await
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
-        self.0.save_committed(committed.map(Into::into));
+        self.log.save_committed(committed.map(Into::into));
         Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
-        Ok(self.0.state().committed.map(RaftLogId::from))
+        Ok(self.log.state().committed.map(RaftLogId::from))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -122,18 +126,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             Ok(LogEntry { id, meta: message.encode_to_vec().into(), payload })
         };
         let entries = entries.into_iter().map(encode).collect::<io::Result<Vec<_>>>()?;
-        self.0.append(entries, Box::new(move |outcome| callback.io_completed(outcome)));
+        self.log.append(entries, Box::new(move |outcome| callback.io_completed(outcome)));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         sometimes("log truncated by a new leader");
-        self.0.truncate_after(last.map(Into::into)).await
+        self.log.truncate_after(last.map(Into::into)).await
     }
 
     async fn purge(&mut self, id: RaftLogId) -> io::Result<()> {
         sometimes("log purged");
-        self.0.purge(id.into()).await
+        self.log.purge(id.into()).await
     }
 }
 

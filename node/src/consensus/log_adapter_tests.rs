@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use seawall_proto::v1;
 
 use super::{LogStore, READ_BYTES, decode_head};
 use crate::consensus::live_state::LiveState;
+use crate::consensus::payloads::Payloads;
 use crate::consensus::snapshot::SnapshotFile;
 use crate::consensus::state_machine::StateMachine;
 use crate::consensus::types::{Entry, Member, Membership, Payload, Request, TypeConfig};
@@ -21,6 +23,10 @@ use crate::store::sled_kv::SledKv;
 /// Pieces of a few entries, and no payload in memory.
 const SMALL: LogOptions = LogOptions { piece_bytes: 600, cache_bytes: 0 };
 
+fn store(dir: &Path, log: LogFile) -> LogStore {
+    LogStore::new(log.clone(), Payloads::new(dir, log, None))
+}
+
 struct Builder;
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Builder {
@@ -30,7 +36,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         let positions = PositionLog::open(dir.path(), &SledKv::opener()).await.unwrap();
         let live = Arc::new(LiveState::new(positions, log.clone()));
         let file = Arc::new(SnapshotFile::new(dir.path()));
-        Ok((dir, LogStore::new(log), StateMachine::new(live, file)))
+        let store = store(dir.path(), log);
+        Ok((dir, store, StateMachine::new(live, file)))
     }
 }
 
@@ -77,7 +84,7 @@ async fn entries_are_applied_without_payload_and_replicated_with_it() {
         ]
     };
     for is_reopened in [false, true] {
-        let mut store = LogStore::new(LogFile::open(dir.path(), SMALL).await.unwrap());
+        let mut store = self::store(dir.path(), LogFile::open(dir.path(), SMALL).await.unwrap());
         if !is_reopened {
             append(&mut store, entries()).await;
         }
@@ -95,7 +102,7 @@ async fn entries_are_applied_without_payload_and_replicated_with_it() {
 async fn replication_reads_a_bounded_number_of_bytes() {
     seawall_host::real::install();
     let dir = tempfile::tempdir().unwrap();
-    let mut store = LogStore::new(LogFile::open(dir.path(), SMALL).await.unwrap());
+    let mut store = self::store(dir.path(), LogFile::open(dir.path(), SMALL).await.unwrap());
     static PART: [u8; 512 << 10] = [1; 512 << 10];
     append(&mut store, (0..10).map(|index| entry(index, request(&PART))).collect()).await;
     let some = store.limited_get_log_entries(4, 10).await.unwrap();
@@ -108,7 +115,7 @@ async fn an_entry_under_another_id_is_refused() {
     seawall_host::real::install();
     let dir = tempfile::tempdir().unwrap();
     let log = LogFile::open(dir.path(), SMALL).await.unwrap();
-    let mut store = LogStore::new(log.clone());
+    let mut store = self::store(dir.path(), log.clone());
     append(&mut store, vec![entry(0, EntryPayload::Blank)]).await;
     let mut other = log.heads(0..1).remove(0);
     other.id.term += 1;

@@ -8,6 +8,7 @@ mod inspect;
 mod live_state;
 mod log_adapter;
 mod network;
+mod payloads;
 mod peer_service;
 mod proposer;
 mod replica;

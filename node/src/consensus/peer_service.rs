@@ -1,6 +1,7 @@
 //! What a node answers to its peers. Whatever is meant for another cluster, or for who this node was before its
 //! directory was wiped, is refused before consensus sees it.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use seawall_proto::v1;
 use seawall_proto::v1::peer_server::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blobs::{self, Blobs, Giver, Need, Payloads};
+use super::blobs::{self, Blobs, Giver, Need};
 use super::identity::Identity;
 use super::live_state::LiveState;
 use super::network::Network;
+use super::payloads::Payloads;
 use super::replica::own_read_index;
 use super::snapshot::{self, MAX_MANIFEST_BYTES};
 use super::wire::{self, WireError};
@@ -261,7 +263,10 @@ impl Peer for PeerService {
         let request = request.into_inner();
         self.identity.check(request.envelope.as_ref())?;
         let bytes = blobs::read(&self.payloads, self.blobs.get(), request.id, request.offset).await;
-        let bytes = bytes.map_err(|error| Status::not_found(error.to_string()))?;
+        let bytes = bytes.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Status::not_found(error.to_string()),
+            _ => stopped(error),
+        })?;
         let chunks = bytes.map_ok(|data| v1::Chunk { data }).map_err(stopped);
         Ok(Response::new(chunks.boxed()))
     }

@@ -16,10 +16,11 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 
-use super::blobs::{self, Blobs, Giver, Need, Payloads};
+use super::blobs::{self, Blobs, Giver, Need};
 use super::identity::Identity;
 use super::live_state::{Inner, LiveState};
 use super::network::{Network, Purpose};
+use super::payloads::Payloads;
 use super::proposer::Proposer;
 use super::types::Member;
 use super::{ConfiguredNode, Raft};

@@ -13,11 +13,12 @@ use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::v1::peer_server::PeerServer;
 use tonic::service::Routes;
 
-use super::blobs::{Blobs, Payloads};
+use super::blobs::Blobs;
 use super::identity::Identity;
 use super::live_state::LiveState;
 use super::log_adapter::LogStore;
 use super::network::Network;
+use super::payloads::{Others, Payloads};
 use super::peer_service::PeerService;
 use super::proposer::Proposer;
 use super::replica::ReplicaCore;
@@ -162,13 +163,14 @@ impl Consensus {
         let identity = Arc::new(Identity::new(options.cluster.clone(), options.id, &stored.identity));
         let network = Network::new(identity.clone());
         let live = Arc::new(LiveState::new(positions, log.clone()));
-        let payloads = Payloads::new(&data_dir, log.clone());
+        let others = Others { identity: identity.clone(), network: network.clone(), live: live.clone() };
+        let payloads = Payloads::new(&data_dir, log.clone(), Some(others));
 
         let raft = Raft::new(
             identity.raft_id(),
             Arc::new(raft_config(&options.cluster)?),
             network.clone(),
-            LogStore::new(log),
+            LogStore::new(log, payloads.clone()),
             StateMachine::new(live.clone(), file),
         );
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Putting one object to a destination, and proving what is there already.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -75,8 +76,13 @@ pub(super) async fn upload_window(
             let first = log.segment_part(large, 0).await.map_err(UploadError::Log)?;
             let first = first.ok_or(UploadError::Gone(large.first))?;
             sometimes("large segment streamed to a destination");
-            let content = stream_segment(Arc::clone(log), large.clone(), first);
-            destination.create_streaming(&path, Some(large.bytes), content).await?
+            let is_gone = Arc::new(AtomicBool::new(false));
+            let content = stream_segment(Arc::clone(log), large.clone(), first, Arc::clone(&is_gone));
+            match destination.create_streaming(&path, Some(large.bytes), content).await {
+                // Parts of it were dropped meanwhile, or are damaged, and no other node has them.
+                Err(_) if is_gone.load(Ordering::Acquire) => return Err(UploadError::Gone(large.first)),
+                created => created?,
+            }
         }
         segments => {
             let parts = join(log, database, segments, name, before).await?;
@@ -119,19 +125,27 @@ async fn join(
     contradiction(&summary, name, Some(before)).map_or(Ok(parts), |cause| Err(inconsistent(cause)))
 }
 
-/// The parts of a large segment, read one by one as they are asked for.
-fn stream_segment(log: Arc<dyn CommittedLog>, record: SegmentRecord, first: Bytes) -> ByteStream {
-    let rest = stream::unfold((log, record, 1), |(log, record, part)| async move {
+/// The parts of a large segment, read one by one as they are asked for; `is_gone` says that one was not there.
+fn stream_segment(
+    log: Arc<dyn CommittedLog>,
+    record: SegmentRecord,
+    first: Bytes,
+    is_gone: Arc<AtomicBool>,
+) -> ByteStream {
+    let rest = stream::unfold((log, record, 1, is_gone), |(log, record, part, is_gone)| async move {
         if part >= record.entries.len() {
             return None;
         }
         let piece = match log.segment_part(&record, part).await {
             Ok(Some(piece)) => Ok(piece),
-            Ok(None) => Err(io::Error::new(io::ErrorKind::NotFound, "the log dropped it meanwhile")),
+            Ok(None) => {
+                is_gone.store(true, Ordering::Release);
+                Err(io::Error::new(io::ErrorKind::NotFound, "the log no longer has it"))
+            }
             Err(error) => Err(error),
         };
         let next = if piece.is_ok() { part + 1 } else { usize::MAX };
-        Some((piece, (log, record, next)))
+        Some((piece, (log, record, next, is_gone)))
     });
     stream::once(async move { Ok(first) }).chain(rest).boxed()
 }

@@ -79,9 +79,6 @@ pub(super) async fn stalls(stage: Arc<Stage>) {
     }
 }
 
-/// Why a node is lost whose disk rots.
-pub(super) const ROTTEN: &str = "bits of its disk changed";
-
 /// No log can tell rot of its very last batch from a torn write: a node whose last batch rots just when the power goes
 /// forgets what it acknowledged. So these bytes are spared.
 const LAST_BATCH: u64 = 16 << 10;
@@ -91,7 +88,7 @@ pub(super) async fn rot(stage: Arc<Stage>) {
     wait(3_000..30_000).await;
     let index = any_node(&stage);
     let node = &stage.cluster.nodes()[index];
-    if !stage.cluster.expend(index, ROTTEN) {
+    if !stage.cluster.expend(index, "bits of its disk changed") {
         return;
     }
     node.set_disk_failed();

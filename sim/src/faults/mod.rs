@@ -16,7 +16,6 @@ use futures::future::BoxFuture;
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time;
 
-use crate::disk::Crash;
 use crate::fault_family::FaultFamily;
 use crate::random::{Random, Stream};
 use crate::stage::Stage;
@@ -91,12 +90,7 @@ pub async fn heal(stage: &Stage) {
         world.resume(node.machine);
         world.set_clock_rate(node.machine, 0);
         disks::heal(stage, index);
-        if node.lost().as_deref() == Some(disks::ROTTEN) {
-            // A node whose log rots says so, and that its data directory is to be moved away: the operator stops it.
-            stage.cluster.hold_down(index, Crash::Process);
-        } else {
-            stage.cluster.bring_up(index);
-        }
+        stage.cluster.bring_up(index);
     }
     hosts::heal(stage).await;
 }

@@ -59,13 +59,16 @@ pub enum ImageError {
     },
     /// The log no longer holds what comes after the image.
     #[error(
-        "the image of {image} ends at txid {folded} and the log no longer holds what follows: take in another node's"
+        "the image of {image} ends at txid {folded} and the log no longer holds what follows up to {until}: take in \
+         another node's"
     )]
     LogGone {
         /// Which image.
         image: String,
         /// Folded so far.
         folded: Txid,
+        /// The log may go on after this one.
+        until: Txid,
     },
     /// It cannot be used, and at present no other node gives one in its place.
     #[error("{reason}, and no other node gives one now: {cause}")]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use seawall_host::probe::sometimes;
+use seawall_host::process;
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
@@ -28,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(300);
 /// After an error an image is tried again after this long, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// The same for an image that nobody gives at present: a peer that has it may come back any time.
+/// The same for an image, or a part of the log, that nobody gives at present: a peer that has it may come back any time.
 const LAST_PULL_RETRY: Duration = Duration::from_secs(10);
 
 /// Follows the replica and folds what it applies into the images, for as long as it exists. It pins the log from the
@@ -146,7 +147,8 @@ impl Following {
             Ok(()) => (followed.failures, followed.retry_at) = (0, None),
             Err(error) => {
                 followed.failures += 1;
-                let last = if matches!(error, ImageError::Lost { .. }) { LAST_PULL_RETRY } else { LAST_RETRY };
+                let is_awaited = matches!(error, ImageError::Lost { .. } | ImageError::Io { .. });
+                let last = if is_awaited { LAST_PULL_RETRY } else { LAST_RETRY };
                 let wait = last.min(FIRST_RETRY * 2_u32.saturating_pow(followed.failures.min(16) - 1));
                 followed.retry_at = Some(Instant::now() + wait);
                 tracing::warn!(database = %name, %error, retry_in = ?wait, "cannot fold the log into the image");
@@ -198,9 +200,12 @@ impl Work {
             pin = self.rebuild(&reason).await?;
         }
         match self.fold_all(interval).await {
-            Err(error @ ImageError::LogGone { .. }) if pin.is_none() => {
+            Err(error @ ImageError::LogGone { until, .. }) if pin.is_none() => {
+                if self.replica.cluster().members.len() == 1 {
+                    process::halt(&hopeless(&error));
+                }
                 tracing::warn!(database = %self.image.database(), %error, "taking in another node's image");
-                pin = Some(self.pull(&error.to_string()).await?);
+                pin = Some(self.pull(&error.to_string(), until).await?);
                 self.fold_all(interval).await?;
             }
             outcome => outcome?,
@@ -220,7 +225,7 @@ impl Work {
             let records = self.replica.segments(database, lineage, folded, SEGMENTS_AT_ONCE);
             let Some(first) = records.first() else { return Ok(()) };
             if first.first > folded.next() {
-                return Err(ImageError::LogGone { image: self.name(), folded });
+                return Err(ImageError::LogGone { image: self.name(), folded, until: Txid(first.first.0 - 1) });
             }
             self.commit(&records).await?;
             for record in records {
@@ -267,7 +272,10 @@ impl Work {
             _ => false,
         };
         if !is_whole {
-            return self.pull(&format!("the image of {} is quarantined: {reason}", self.name())).await.map(Some);
+            return self
+                .pull(&format!("the image of {} is quarantined: {reason}", self.name()), Txid::NONE)
+                .await
+                .map(Some);
         }
         sometimes("image rebuilt from the log");
         tracing::info!(database = %self.image.database(), "rebuilding a quarantined image from the log");
@@ -275,11 +283,12 @@ impl Work {
         Ok(None)
     }
 
-    /// Takes in another node's image, from which the log here goes on. The log is kept while the answer is.
-    async fn pull(&self, reason: &str) -> Result<LogPin, ImageError> {
+    /// Takes in another node's image, which holds `until` and from which the log here goes on. The log is kept while
+    /// the answer is.
+    async fn pull(&self, reason: &str, until: Txid) -> Result<LogPin, ImageError> {
         let (database, lineage) = (self.image.database(), self.image.lineage());
         let pin = self.replica.pin(database, "image", Txid::NONE.next());
-        let txid = self.replica.held_after(database, lineage).max(Txid::NONE.next());
+        let txid = self.replica.held_after(database, lineage).max(until).max(Txid::NONE.next());
         let pulled = self.replica.pull_image(Need { database: database.clone(), lineage, txid }).await;
         pulled.map_err(|error| ImageError::Lost { reason: reason.to_owned(), cause: error.to_string() })?;
         sometimes("image taken from a peer in place of an unusable one");
@@ -306,10 +315,19 @@ impl Work {
     }
 }
 
+/// The last word of a node that is alone and cannot go on.
+fn hopeless(error: &ImageError) -> String {
+    format!(
+        "{error}, but there is no other node. Check the disk; nothing on it gives this database's newest state back. Move \
+         the node's whole data directory away, start the node with an empty one, and let the agents ship the databases \
+         anew, or restore them from a destination"
+    )
+}
+
 /// The bytes of a segment from this node's log, a few parts at a time.
 fn segment(replica: &Replica, image: &Image, record: SegmentRecord) -> BoxStream<'static, Result<Bytes, ImageError>> {
     let name = format!("{}@{}", image.database(), image.lineage());
-    let folded = Txid(record.first.0.saturating_sub(1));
+    let (folded, until) = (Txid(record.first.0.saturating_sub(1)), record.last);
     let pieces: Vec<SegmentRecord> = record
         .entries
         .chunks(PARTS_AT_ONCE)
@@ -322,7 +340,7 @@ fn segment(replica: &Replica, image: &Image, record: SegmentRecord) -> BoxStream
             async move {
                 match replica.segment_bytes(&piece).await {
                     Ok(Some(parts)) => Ok(parts),
-                    Ok(None) => Err(ImageError::LogGone { image: name, folded }),
+                    Ok(None) => Err(ImageError::LogGone { image: name, folded, until }),
                     Err(source) => Err(ImageError::Io { image: name, source }),
                 }
             }

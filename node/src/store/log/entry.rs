@@ -1,6 +1,7 @@
 //! Entries, as the log file sees them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 
@@ -18,6 +19,28 @@ pub struct LogId {
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:x}-{}", self.term, self.node, self.index)
+    }
+}
+
+/// What is not the text of a log id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log id is a term, a node's Raft id in hexadecimal digits and an index, with dashes between them")]
+pub struct InvalidLogId;
+
+impl FromStr for LogId {
+    type Err = InvalidLogId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLogId> {
+        let mut parts = text.split('-');
+        let (Some(term), Some(node), Some(index), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(InvalidLogId);
+        };
+        Ok(Self {
+            term: term.parse().map_err(|_| InvalidLogId)?,
+            node: u64::from_str_radix(node, 16).map_err(|_| InvalidLogId)?,
+            index: index.parse().map_err(|_| InvalidLogId)?,
+        })
     }
 }
 
@@ -41,4 +64,18 @@ pub struct EntryHead {
     pub meta: Bytes,
     /// Bytes of the payload that was left out.
     pub payload_len: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_id_reads_back_as_it_was_written() {
+        let id = LogId { term: 7, node: u64::MAX, index: 12 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "7-ff", "7-fg-12", "7-ff-12-1", "x-ff-12"] {
+            assert_eq!(text.parse::<LogId>(), Err(InvalidLogId), "{text}");
+        }
+    }
 }

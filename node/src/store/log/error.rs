@@ -1,7 +1,9 @@
-//! Why a log file does not open.
+//! Why a log file does not open, or does not give an entry.
 
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
+
+use super::entry::LogId;
 
 /// Why a log file does not open.
 #[derive(Debug, thiserror::Error)]
@@ -45,3 +47,51 @@ pub enum OpenLogError {
         known: u32,
     },
 }
+
+/// Why an entry is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadLogError {
+    /// The machine refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The disk does not give back what was synced. Another node may have it.
+    #[error(transparent)]
+    Damaged(Box<DamagedPayload>),
+}
+
+/// An entry whose payload the disk does not give back, and what is known of the payload.
+#[derive(Debug)]
+pub struct DamagedPayload {
+    /// The entry.
+    pub id: LogId,
+    /// Bytes of its payload.
+    pub len: u32,
+    /// CRC32C of its payload.
+    pub crc: u32,
+    /// The piece that it lies in.
+    pub path: PathBuf,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What the machine said, if it was not other bytes that came back.
+    pub cause: Option<io::Error>,
+}
+
+impl DamagedPayload {
+    /// Whether `payload` is what was written.
+    pub fn is_mended_by(&self, payload: &[u8]) -> bool {
+        payload.len() == self.len as usize && crc32c::crc32c(payload) == self.crc
+    }
+}
+
+impl fmt::Display for DamagedPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, offset, path, .. } = self;
+        write!(f, "the payload of entry {id} at offset {offset} of {} is damaged: ", path.display())?;
+        match &self.cause {
+            Some(error) => write!(f, "{error}"),
+            None => f.write_str("what the disk returns is not what was synced"),
+        }
+    }
+}
+
+impl std::error::Error for DamagedPayload {}

@@ -14,7 +14,7 @@ use seawall_host::task::{self, OwnedTask};
 use tokio::sync::oneshot;
 
 use super::entry::{EntryHead, LogEntry, LogId};
-use super::error::OpenLogError;
+use super::error::{OpenLogError, ReadLogError};
 use super::inspection::LogInspection;
 use super::marks::MAX_VOTE;
 use super::memory::{Done, Found, Memory, Op};
@@ -164,34 +164,47 @@ impl LogFile {
         self.shared.memory().heads(range)
     }
 
-    /// The first unpurged entries of `range`, at most `max_bytes` of them but at least one.
+    /// The first unpurged entries of `range`, at most `max_bytes` of them but at least one; they end before one whose
+    /// payload is damaged.
     ///
     /// # Errors
-    /// The machine's, or `InvalidData` if the disk gives back other bytes than were synced.
-    pub async fn entries(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+    /// The machine's, or that the disk does not give back the first payload.
+    pub async fn entries(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<LogEntry>, ReadLogError> {
         let found = self.shared.memory().find_entries(range, max_bytes);
         let mut entries = Vec::with_capacity(found.len());
         let mut found = found.into_iter().peekable();
         while let Some((head, place)) = found.next() {
-            let Found::Written { piece, place } = place else {
-                let payload = self.shared.fetch(head.id.index, place).await?;
-                entries.push(LogEntry { id: head.id, meta: head.meta, payload });
-                continue;
+            let (mut heads, mut run) = (vec![head], Vec::new());
+            let read = match place {
+                Found::Written { id, piece, place } => {
+                    // Neighbours are read in one turn.
+                    run.push((id, place));
+                    let mut end = place.end();
+                    while let Some((head, Found::Written { id, place, .. })) = found.next_if(|(_, next)| {
+                        matches!(next, Found::Written { piece: other, place, .. }
+                            if *other == piece && place.offset >= end && place.offset - end <= READ_GAP)
+                    }) {
+                        end = place.end();
+                        heads.push(head);
+                        run.push((id, place));
+                    }
+                    self.shared.read_run(piece, &run).await
+                }
+                place => {
+                    self.shared.fetch(heads[0].id.index, place).await.map(|it| it.map(|it| it.1).into_iter().collect())
+                }
             };
-            // Neighbours are read in one turn.
-            let (mut heads, mut run) = (vec![head], vec![place]);
-            let mut end = place.end();
-            while let Some((head, Found::Written { place, .. })) = found.next_if(|(_, next)| {
-                matches!(next, Found::Written { piece: other, place }
-                    if *other == piece && place.offset >= end && place.offset - end <= READ_GAP)
-            }) {
-                end = place.end();
-                heads.push(head);
-                run.push(place);
-            }
-            let payloads = self.shared.read_run(piece, &run).await?;
+            let wanted = heads.len();
+            let payloads = match read {
+                Err(ReadLogError::Damaged(_)) if !entries.is_empty() => break,
+                read => read?,
+            };
+            let is_whole = payloads.len() == wanted;
             let entry = |(head, payload): (EntryHead, Bytes)| LogEntry { id: head.id, meta: head.meta, payload };
             entries.extend(heads.into_iter().zip(payloads).map(entry));
+            if !is_whole {
+                break;
+            }
         }
         Ok(entries)
     }
@@ -199,18 +212,32 @@ impl LogFile {
     /// The payload of an entry, even one that Raft purged; `None` if it is gone.
     ///
     /// # Errors
-    /// The machine's, or `InvalidData` if the disk gives back other bytes than were synced.
-    pub async fn payload(&self, index: u64) -> io::Result<Option<Bytes>> {
+    /// The machine's, or that the disk does not give it back.
+    pub async fn payload(&self, index: u64) -> Result<Option<Bytes>, ReadLogError> {
+        Ok(self.find(index).await?.map(|(_, payload)| payload))
+    }
+
+    /// The same, unless the entry under this index is another one.
+    ///
+    /// # Errors
+    /// As [`LogFile::payload`].
+    pub async fn payload_of(&self, id: LogId) -> Result<Option<Bytes>, ReadLogError> {
+        let found = self.find(id.index).await?;
+        Ok(found.filter(|(known, _)| known.is_none_or(|known| known == id)).map(|(_, payload)| payload))
+    }
+
+    async fn find(&self, index: u64) -> Result<Option<(Option<LogId>, Bytes)>, ReadLogError> {
         let Some(found) = self.shared.memory().find(index) else {
             return Ok(None);
         };
         match self.shared.fetch(index, found).await {
-            Ok(payload) => Ok(Some(payload)),
             // Its piece was deleted meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.shared.memory().find(index).is_none() => {
+            Err(ReadLogError::Io(error))
+                if error.kind() == io::ErrorKind::NotFound && self.shared.memory().find(index).is_none() =>
+            {
                 Ok(None)
             }
-            Err(error) => Err(error),
+            found => found,
         }
     }
 

@@ -61,17 +61,12 @@ enum SlotPlace {
 /// Where a payload is.
 #[derive(Clone, Debug)]
 pub(super) enum Found {
-    Here(Bytes),
+    /// In memory, and the entry's id, where that is, too.
+    Here { id: Option<LogId>, payload: Bytes },
     /// In this piece.
-    Written {
-        piece: u64,
-        place: PayloadPlace,
-    },
+    Written { id: LogId, piece: u64, place: PayloadPlace },
     /// In this sealed piece, whose index says where.
-    Indexed {
-        piece: u64,
-        sealed: SealedPiece,
-    },
+    Indexed { piece: u64, sealed: SealedPiece },
 }
 
 /// The piece that is written, as readers see it.
@@ -376,12 +371,14 @@ impl Memory {
     }
 
     fn found(&self, slot: &Slot) -> Found {
+        let id = slot.id;
+        let here = |payload| Found::Here { id: Some(id), payload };
         match &slot.place {
-            SlotPlace::Queued { payload, .. } => Found::Here(payload.clone()),
-            SlotPlace::Written { .. } if slot.payload_len == 0 => Found::Here(Bytes::new()),
-            SlotPlace::Written { piece, place } => match self.cache.get(slot.id.index) {
-                Some(payload) => Found::Here(payload),
-                None => Found::Written { piece: *piece, place: *place },
+            SlotPlace::Queued { payload, .. } => here(payload.clone()),
+            SlotPlace::Written { .. } if slot.payload_len == 0 => here(Bytes::new()),
+            SlotPlace::Written { piece, place } => match self.cache.get(id.index) {
+                Some(payload) => here(payload),
+                None => Found::Written { id, piece: *piece, place: *place },
             },
         }
     }
@@ -395,10 +392,10 @@ impl Memory {
             return Some(self.found(slot));
         }
         if let Some(payload) = self.cache.get(index) {
-            return Some(Found::Here(payload));
+            return Some(Found::Here { id: self.current.index.get(index).map(|row| row.id), payload });
         }
         if let Some(row) = self.current.index.get(index) {
-            return Some(Found::Written { piece: self.current.number, place: row.payload });
+            return Some(Found::Written { id: row.id, piece: self.current.number, place: row.payload });
         }
         let holds = |piece: &SealedPiece| piece.range.is_some_and(|(first, last)| (first..=last).contains(&index));
         let (number, piece) = self.sealed.iter().rev().find(|(_, piece)| holds(piece))?;

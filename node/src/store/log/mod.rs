@@ -1,5 +1,6 @@
 //! The log file: what an acknowledgement rests on.
 
+mod batches;
 mod cache;
 mod entry;
 mod error;
@@ -16,8 +17,8 @@ mod shared;
 mod state;
 mod writer;
 
-pub use entry::{EntryHead, LogEntry, LogId};
-pub use error::OpenLogError;
+pub use entry::{EntryHead, InvalidLogId, LogEntry, LogId};
+pub use error::{DamagedPayload, OpenLogError, ReadLogError};
 pub use file::{LogFile, LogOptions};
 pub use inspection::{InspectedEntry, LogInspection};
 pub use pins::{LogFilePin, PinView};

@@ -30,6 +30,9 @@ pub(super) const MAGIC: [u8; 8] = *b"SWLOGBAT";
 /// Metas are small: a longer one is refused when written and taken for damage when read.
 pub(super) const MAX_META: usize = 1 << 20;
 
+/// What is said of a payload that is not what was written.
+pub(super) const PAYLOAD_DAMAGED: &str = "the checksum of a payload is wrong";
+
 const HAS_ID: u8 = 1;
 
 /// What a record says.
@@ -247,10 +250,19 @@ pub(super) fn decode_head(bytes: &Bytes, salt: u64, offset: u64) -> Result<Recor
     Ok(RecordHead { kind, id, meta, payload })
 }
 
+/// The records of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BatchRecords {
+    pub(super) heads: Vec<RecordHead>,
+    /// How many entries' payloads are not what was written. Everything else is.
+    pub(super) damaged: u32,
+}
+
 /// Decodes the records of a batch, checking everything. `bytes` is what follows the batch's header.
-pub(super) fn decode_records(header: &BatchHeader, bytes: &Bytes) -> Result<Vec<RecordHead>, &'static str> {
+pub(super) fn decode_records(header: &BatchHeader, bytes: &Bytes) -> Result<BatchRecords, &'static str> {
     let start = header.offset + BATCH_HEADER as u64;
     let mut records = Vec::new();
+    let mut damaged = 0;
     let mut at = 0;
     while at < bytes.len() {
         let head = decode_head(&bytes.slice(at..), header.salt, start + at as u64)?;
@@ -258,7 +270,10 @@ pub(super) fn decode_records(header: &BatchHeader, bytes: &Bytes) -> Result<Vec<
         let end = payload_at.checked_add(head.payload.len as usize).filter(|end| *end <= bytes.len());
         let end = end.ok_or("a payload is cut off")?;
         if crc32c::crc32c(&bytes[payload_at..end]) != head.payload.crc && !mutant("log-crc-ignored") {
-            return Err("the checksum of a payload is wrong");
+            if head.kind != Kind::Entry {
+                return Err(PAYLOAD_DAMAGED);
+            }
+            damaged += 1;
         }
         records.push(head);
         at = end;
@@ -266,7 +281,7 @@ pub(super) fn decode_records(header: &BatchHeader, bytes: &Bytes) -> Result<Vec<
     if records.len() != header.records as usize {
         return Err("a batch has another number of records than it says");
     }
-    Ok(records)
+    Ok(BatchRecords { heads: records, damaged })
 }
 
 fn head_crc(salt: u64, offset: u64, header: &[u8], meta: &[u8]) -> u32 {
@@ -323,7 +338,7 @@ mod tests {
         if header.length != rest.len() as u64 {
             return None;
         }
-        let records = decode_records(&header, &rest).ok()?.into_iter();
+        let records = decode_records(&header, &rest).ok().filter(|records| records.damaged == 0)?.heads.into_iter();
         let record = |head: RecordHead| {
             let at = (head.payload.offset - header.offset) as usize;
             let payload = bytes.slice(at..at + head.payload.len as usize);

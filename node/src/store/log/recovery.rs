@@ -8,14 +8,13 @@ use seawall_host::disk::{self, File, OpenMode};
 use seawall_host::probe::{mutant, sometimes};
 use seawall_host::random;
 
+use super::batches::{find_batch, read_batch};
 use super::entry::LogId;
 use super::error::OpenLogError;
 use super::index::{PieceIndex, Row};
 use super::marks::Marks;
 use super::piece::{self, OpenPiece, SealedFound, SealedPiece, damaged};
-use super::record::{
-    BATCH_HEADER, BatchBuilder, BatchHeader, Kind, MAGIC, PayloadPlace, Record, RecordHead, decode_records,
-};
+use super::record::{BatchBuilder, Kind, PayloadPlace, Record, RecordHead};
 use super::state::Identity;
 
 /// What was found.
@@ -133,15 +132,32 @@ impl Replay {
         let mut index = PieceIndex::default();
         let mut seal = None;
         while at < len {
-            let (header, records) = match read_batch(file, number, salt, at, len).await? {
-                Ok(batch) => batch,
-                Err(what) => {
-                    if let Some(later) = find_batch(file, number, salt, at + 1, len).await?
-                        && !mutant("rot-taken-for-torn-write")
-                    {
-                        let what = format!("{what}, but a later batch, at {later}, says that all before it was synced");
-                        return Err(damaged(file, at, what));
-                    }
+            let read = read_batch(file, number, salt, at, len).await?;
+            let wrong = match &read {
+                Ok(batch) => batch.damage(),
+                Err(what) => Some(*what),
+            };
+            let later = match wrong {
+                Some(_) => find_batch(file, number, salt, at + 1, len).await?,
+                None => None,
+            };
+            let later = later.filter(|_| !mutant("rot-taken-for-torn-write"));
+            let batch = match (read, wrong, later) {
+                (Ok(batch), None, _) => batch,
+                (Ok(batch), Some(_), Some(_)) => {
+                    // Everything but the bytes of these payloads is known; other nodes may have those.
+                    tracing::warn!(
+                        piece = %file.path().display(), offset = at, payloads = batch.records.damaged,
+                        "payloads in the log file are damaged; they are had from other nodes when they are needed"
+                    );
+                    batch
+                }
+                (Err(what), _, Some(later)) => {
+                    let what = format!("{what}, but a later batch, at {later}, says that all before it was synced");
+                    return Err(damaged(file, at, what));
+                }
+                (_, what, None) => {
+                    let what = what.unwrap_or_default();
                     if at == 0 && !self.may_begin(number, len) {
                         return Err(damaged(file, at, what));
                     }
@@ -156,19 +172,19 @@ impl Replay {
             if seal.is_some() {
                 return Err(damaged(file, at, "a sealed piece goes on"));
             }
-            for head in records {
+            at = batch.end();
+            for head in batch.records.heads {
                 match head.kind {
                     Kind::Index => seal = Some(head.payload),
                     Kind::Closing | Kind::Seal => {}
                     _ => {
                         let is_first = salt.is_none();
                         let done = self.record(file.path(), number, &mut index, head, is_first)?;
-                        done.map_err(|what| damaged(file, at, what))?;
-                        salt = Some(header.salt);
+                        done.map_err(|what| damaged(file, batch.header.offset, what))?;
+                        salt = Some(batch.header.salt);
                     }
                 }
             }
-            at += BATCH_HEADER as u64 + header.length;
         }
         let Some(salt) = salt else {
             return Ok(NewestPiece::NeverBegun);
@@ -349,56 +365,4 @@ impl Replay {
         let Self { entries, sealed, was_clean, .. } = self;
         Ok(Recovered { marks, entries, sealed, open, was_clean, was_created: false })
     }
-}
-
-type Batch = (BatchHeader, Vec<RecordHead>);
-
-/// Reads the batch at `at`; the inner error says what is wrong with it.
-async fn read_batch(
-    file: &File,
-    number: u64,
-    salt: Option<u64>,
-    at: u64,
-    len: u64,
-) -> Result<Result<Batch, &'static str>, OpenLogError> {
-    let header = BatchHeader::decode(&file.read_at(at, BATCH_HEADER).await?);
-    let Some(header) = header.filter(|header| is_at(header, number, salt, at)) else {
-        return Ok(Err("there is no valid batch"));
-    };
-    let start = at + BATCH_HEADER as u64;
-    if header.length > len.saturating_sub(start) {
-        return Ok(Err("a batch is cut off"));
-    }
-    let bytes = file.read_exact_at(start, header.length as usize).await?;
-    Ok(decode_records(&header, &bytes).map(|records| (header, records)))
-}
-
-fn is_at(header: &BatchHeader, number: u64, salt: Option<u64>, at: u64) -> bool {
-    header.piece == number && header.offset == at && salt.is_none_or(|salt| salt == header.salt)
-}
-
-/// The first place from `from` on where a valid batch header lies.
-async fn find_batch(
-    file: &File,
-    number: u64,
-    salt: Option<u64>,
-    from: u64,
-    len: u64,
-) -> Result<Option<u64>, OpenLogError> {
-    const WINDOW: usize = 1 << 20;
-    let mut at = from;
-    while at < len {
-        let bytes = file.read_at(at, WINDOW + BATCH_HEADER).await?;
-        for start in 0..bytes.len().min(WINDOW) {
-            if !bytes[start..].starts_with(&MAGIC) {
-                continue;
-            }
-            let offset = at + start as u64;
-            if BatchHeader::decode(&bytes[start..]).is_some_and(|header| is_at(&header, number, salt, offset)) {
-                return Ok(Some(offset));
-            }
-        }
-        at += WINDOW as u64;
-    }
-    Ok(None)
 }
