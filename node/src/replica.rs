@@ -272,6 +272,11 @@ impl Replica {
         self.core.cluster()
     }
 
+    /// How many parts are there of a transaction of `name` that is not complete yet.
+    pub fn open_parts(&self, name: &DatabaseName) -> usize {
+        self.core.open_parts(name)
+    }
+
     /// Keeps the log file's entries of `name` from the given txid on readable, until the pin is dropped or moved.
     pub fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> LogPin {
         LogPin { core: self.core.pin(name, reason, from) }

@@ -58,6 +58,8 @@ pub struct RaftInspection {
     pub applied: Option<LogId>,
     /// The last entry that its newest snapshot covers.
     pub snapshot: Option<LogId>,
+    /// The last entry that the snapshot on its disk covers, durably.
+    pub snapshot_on_disk: Option<LogId>,
     /// The last entry that it purged.
     pub purged: Option<LogId>,
     /// Who votes.
@@ -108,6 +110,7 @@ impl Consensus {
             committed: log.committed,
             applied,
             snapshot,
+            snapshot_on_disk: self.snapshot_file.covered(),
             purged: log.purged,
             membership,
             entries: log.entries,

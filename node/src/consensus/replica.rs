@@ -55,6 +55,12 @@ impl ReplicaCore {
         })
     }
 
+    pub(crate) fn open_parts(&self, name: &DatabaseName) -> usize {
+        let inner = self.live.lock();
+        let database = inner.cluster.databases().get(name);
+        database.and_then(|database| database.open.as_ref()).map_or(0, |open| open.entries.len())
+    }
+
     pub(crate) async fn changed(&self, seen: u64) -> u64 {
         self.live.changed(seen).await
     }

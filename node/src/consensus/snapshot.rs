@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use bytes::{Buf, Bytes, BytesMut};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
@@ -18,6 +19,7 @@ use super::types::TypeConfig;
 use super::wire;
 use crate::replica::SegmentRecord;
 use crate::state::{ClusterState, ManifestError, decode_record, encode_record};
+use crate::store::log::LogId;
 use crate::store::position_log::PositionLog;
 
 /// The largest manifest that is read: some ten million records of the position log.
@@ -110,11 +112,22 @@ pub(super) fn decode(data: Bytes) -> Result<Manifest, DecodeManifestError> {
 pub(super) struct SnapshotFile {
     path: PathBuf,
     writing: Mutex<()>,
+    /// The last entry that it covers, as far as it was written or read since.
+    covered: std::sync::Mutex<Option<LogId>>,
 }
 
 impl SnapshotFile {
     pub(super) fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join(FILE), writing: Mutex::new(()) }
+        Self { path: data_dir.join(FILE), writing: Mutex::new(()), covered: std::sync::Mutex::default() }
+    }
+
+    /// The last entry that the file covers, durably.
+    pub(super) fn covered(&self) -> Option<LogId> {
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_covered(&self, meta: &SnapshotMetaOf<TypeConfig>) {
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = meta.last_log_id.map(LogId::from);
     }
 
     /// Makes this the newest snapshot, durable when it returns; false if there is one that is as new, which stays.
@@ -137,6 +150,7 @@ impl SnapshotFile {
         contents.extend_from_slice(&header.encode_length_delimited_to_vec());
         contents.extend_from_slice(manifest);
         disk::replace_file(&self.path, contents.freeze()).await?;
+        self.set_covered(meta);
         Ok(true)
     }
 
@@ -161,6 +175,7 @@ impl SnapshotFile {
         }
         let meta = header.meta.ok_or_else(|| damaged("it names no log id".to_owned()))?;
         let meta = wire::read_snapshot_meta(&meta).map_err(|error| damaged(error.to_string()))?;
+        self.set_covered(&meta);
         Ok(Some(Snapshot { meta, snapshot: contents }))
     }
 }

@@ -133,6 +133,7 @@ pub struct Consensus {
     pub(super) raft: Raft,
     pub(super) live: Arc<LiveState>,
     pub(super) raft_id: u64,
+    pub(super) snapshot_file: Arc<SnapshotFile>,
     blobs: Arc<OnceLock<Blobs>>,
     tasks: Vec<OwnedTask>,
     _lock: LockGuard,
@@ -171,7 +172,7 @@ impl Consensus {
             Arc::new(raft_config(&options.cluster)?),
             network.clone(),
             LogStore::new(log, payloads.clone()),
-            StateMachine::new(live.clone(), file),
+            StateMachine::new(live.clone(), file.clone()),
         );
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
 
@@ -211,7 +212,7 @@ impl Consensus {
             nodes: options.nodes,
         };
         Ok(Started {
-            consensus: Self { raft, live, raft_id, blobs, tasks, _lock: lock },
+            consensus: Self { raft, live, raft_id, snapshot_file: file, blobs, tasks, _lock: lock },
             replica: Replica::new(Arc::new(core)),
             routes: Routes::new(server),
         })

@@ -48,8 +48,9 @@ impl Opened {
     fn write(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
         let mut state = self.writable_state()?;
         if !self.shared.fails(Action::Write, &state) {
-            return state.write(self.number, offset, parts);
+            return state.write(self.number, offset, parts).inspect_err(|_| state.note_failure(self.number));
         }
+        state.note_failure(self.number);
         if self.shared.dice.draw(|random| random.chance(0.5)) {
             state.write(self.number, offset, parts)?;
         }
@@ -61,6 +62,7 @@ impl Opened {
         self.shared.wait(Action::Sync).await;
         let mut state = self.state()?;
         if self.shared.fails(Action::Sync, &state) {
+            state.note_failure(self.number);
             let contents = state.contents_mut(self.number)?;
             self.shared.dice.draw(|random| contents.fail_sync(begun, random));
             return Err(input_output_error());

@@ -128,6 +128,16 @@ impl SimDisk {
         files.map(|(path, number)| (path, state.len(number).unwrap_or(0))).collect()
     }
 
+    /// Files of which a write or sync failed in this life of the machine, in order.
+    pub fn failed_files(&self) -> Vec<PathBuf> {
+        self.0.state().failed().iter().cloned().collect()
+    }
+
+    /// Bytes that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.0.state().space().available
+    }
+
     /// Draws from the disk's stream.
     pub(super) fn draw<T>(&self, take: impl FnOnce(&mut Random) -> T) -> T {
         self.0.dice.draw(take)

@@ -56,6 +56,8 @@ pub(super) struct State {
     /// Counts the deaths of the machine: what was opened in an earlier life is of no use.
     pub(super) life: u64,
     pub(super) faults: DiskFaults,
+    /// Files of which a write or sync failed in this life of the machine.
+    failed: BTreeSet<PathBuf>,
 }
 
 fn not_found() -> io::Error {
@@ -85,6 +87,7 @@ impl State {
             capacity: DEFAULT_CAPACITY,
             life: 0,
             faults: DiskFaults::default(),
+            failed: BTreeSet::new(),
         };
         state.wipe();
         state
@@ -97,7 +100,19 @@ impl State {
         self.journal = Journal::default();
         self.locks.clear();
         self.used_pages = 0;
+        self.failed.clear();
         self.life += 1;
+    }
+
+    /// Takes note that a write or sync of a file failed.
+    pub(super) fn note_failure(&mut self, number: InodeNumber) {
+        let named = self.files().into_iter().filter(|(_, file)| *file == number);
+        self.failed.extend(named.map(|(path, _)| path));
+    }
+
+    /// The files of which a write or sync failed in this life.
+    pub(super) fn failed(&self) -> &BTreeSet<PathBuf> {
+        &self.failed
     }
 
     pub(super) fn set_capacity(&mut self, bytes: Option<u64>) {

@@ -2,11 +2,14 @@
 
 pub mod acknowledged_is_kept;
 pub mod chain;
+pub mod failed_writes;
 pub mod history_is_source;
+pub mod log_gives_history;
 pub mod one_checksum;
 pub mod one_writer;
 pub mod raft;
 pub mod restored_equals_source;
+pub mod room;
 pub mod watermark;
 
 #[cfg(test)]

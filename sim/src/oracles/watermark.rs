@@ -3,31 +3,38 @@
 //! Source: Seawall's design, "watermark: the state at exactly this txid can be rebuilt from there", and "only committed
 //! data is uploaded": the object goes first, the watermark through Raft follows.
 
-use seawall_proto::object_name::ObjectName;
+use seawall_proto::object_name::{Level, ObjectName};
 use seawall_proto::position::{Lineage, Txid};
 
-/// Checks that one of the `objects` that are truly at a destination brings a database to `watermark`. Whoever restores
-/// shows that the others fit; without this one nobody can.
+/// Checks that the `objects` that are truly at a destination lead from an empty database to `watermark` without a gap.
+/// Whoever restores shows that they hold what their names say; without this one nobody can.
 ///
 /// # Errors
 /// What is missing, in words.
 pub fn check(objects: impl IntoIterator<Item = ObjectName>, lineage: Lineage, watermark: Txid) -> Result<(), String> {
-    let mut newest = None;
-    for object in objects.into_iter().filter(|object| object.lineage == lineage) {
-        if (object.first..=object.last).contains(&watermark) {
-            return Ok(());
-        }
-        newest = newest.max(Some(object.last));
+    let objects: Vec<ObjectName> = objects.into_iter().filter(|object| object.lineage == lineage).collect();
+    let mut reached = Txid::NONE;
+    // Of the log a part can be taken, and what is there already skipped; what is merged fits as a whole or not at all.
+    let leads_on = |object: &&ObjectName, reached: Txid| match object.level {
+        Level::Log => object.first <= reached.next(),
+        Level::One | Level::Two => object.first == reached.next() && object.last <= watermark,
+        Level::Snapshot => object.last <= watermark,
+    };
+    while reached < watermark {
+        let next = objects.iter().filter(|object| leads_on(object, reached)).map(|object| object.last).max();
+        let Some(next) = next.filter(|next| *next > reached) else {
+            return Err(format!(
+                "the watermark is @{lineage}/{watermark}, but the objects lead to {reached} only: nothing goes on there"
+            ));
+        };
+        reached = next;
     }
-    let ends =
-        newest.map_or("nothing of that lineage is there".to_owned(), |last| format!("the newest ends at {last}"));
-    Err(format!("the watermark is @{lineage}/{watermark}, but no object has that transaction: {ends}"))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use seawall_proto::checksum::Checksum;
-    use seawall_proto::object_name::Level;
 
     use super::*;
 
@@ -37,20 +44,33 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_ends_there_or_goes_beyond_is_enough() {
-        let objects = [object(1, Level::Snapshot, 1, 4), object(1, Level::Log, 5, 9)];
-        for watermark in [4, 5, 9] {
-            assert_eq!(check(objects, Lineage(1), Txid(watermark)), Ok(()));
+    fn a_chain_from_the_beginning_or_from_a_snapshot_is_enough() {
+        let objects = [
+            object(1, Level::Log, 1, 2),
+            object(1, Level::Snapshot, 1, 4),
+            object(1, Level::Log, 4, 6),
+            object(1, Level::One, 7, 9),
+            object(1, Level::Log, 10, 12),
+        ];
+        for watermark in [2, 4, 5, 6, 9, 11, 12] {
+            assert_eq!(check(objects, Lineage(1), Txid(watermark)), Ok(()), "{watermark}");
         }
     }
 
     #[test]
-    fn a_watermark_ahead_in_a_gap_or_in_another_lineage_is_seen() {
-        let objects = [object(1, Level::Log, 1, 4), object(1, Level::Log, 7, 9), object(2, Level::Log, 10, 20)];
-        for watermark in [10, 5] {
+    fn a_watermark_ahead_in_a_gap_behind_one_or_in_another_lineage_is_seen() {
+        let objects = [
+            object(1, Level::Log, 1, 4),
+            object(1, Level::Log, 7, 9),
+            object(1, Level::One, 5, 9),
+            object(1, Level::Snapshot, 1, 20),
+            object(2, Level::Log, 10, 20),
+        ];
+        for (watermark, reached) in [(5, 4), (8, 4), (19, 9), (21, 20)] {
             let error = check(objects, Lineage(1), Txid(watermark)).unwrap_err();
-            assert!(error.contains("ends at 9"), "{error}");
+            assert!(error.contains(&format!("lead to {reached} only")), "{error}");
         }
-        assert!(check(objects, Lineage(3), Txid(1)).is_err());
+        assert_eq!(check(objects, Lineage(1), Txid(9)), Ok(()));
+        assert!(check(objects, Lineage(2), Txid(20)).is_err() && check(objects, Lineage(3), Txid(1)).is_err());
     }
 }

@@ -186,6 +186,11 @@ impl SimWorld {
         self.state().machine(machine).alive
     }
 
+    /// Whether a machine is paused.
+    pub fn is_paused(&self, machine: Machine) -> bool {
+        self.state().machine(machine).paused
+    }
+
     /// How often a machine was switched on.
     pub fn life_of(&self, machine: Machine) -> u32 {
         self.state().machine(machine).life

@@ -11,14 +11,16 @@ pub struct InspectedEntry {
     pub id: LogId,
     /// Of what it says and of its payload: equal on all nodes that hold the same entry.
     pub hash: u64,
+    /// Bytes of its payload.
+    pub payload_len: u32,
     /// Whether it is synced on this node.
     pub is_durable: bool,
 }
 
 impl InspectedEntry {
-    pub(super) fn new(id: LogId, meta: &Bytes, payload_crc: u32, is_durable: bool) -> Self {
+    pub(super) fn new(id: LogId, meta: &Bytes, (payload_len, payload_crc): (u32, u32), is_durable: bool) -> Self {
         let hash = u64::from(crc32c::crc32c(meta)) << 32 | u64::from(payload_crc);
-        Self { id, hash, is_durable }
+        Self { id, hash, payload_len, is_durable }
     }
 }
 

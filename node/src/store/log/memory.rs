@@ -356,7 +356,7 @@ impl Memory {
                 SlotPlace::Queued { payload, .. } => (crc32c::crc32c(payload), false),
                 SlotPlace::Written { place, .. } => (place.crc, true),
             };
-            InspectedEntry::new(slot.id, &slot.meta, payload_crc, is_durable)
+            InspectedEntry::new(slot.id, &slot.meta, (slot.payload_len, payload_crc), is_durable)
         };
         LogInspection {
             vote: self.durable.vote.clone(),

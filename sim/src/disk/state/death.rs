@@ -47,6 +47,7 @@ impl State {
     pub(in crate::disk) fn crash(&mut self, crash: Crash, random: &mut Random) {
         self.life += 1;
         self.locks.clear();
+        self.failed.clear();
         match crash {
             Crash::Process => {
                 for inode in self.inodes.values_mut() {

@@ -12,6 +12,7 @@ mod log_matching;
 mod log_view;
 mod members_only;
 mod monotonic;
+mod purged_is_covered;
 mod state_machine_safety;
 #[cfg(test)]
 mod testing;
@@ -121,6 +122,7 @@ impl Oracles {
         let id = inspection.raft_id;
         self.bounded.check(observed, inspection)?;
         self.monotonic.check(observed, inspection)?;
+        purged_is_covered::check(observed, inspection)?;
         self.members_only.check(observed, inspection)?;
         self.election_safety.check(observed, inspection)?;
         let fresh = self.nodes.get(&id).is_none_or(|node| node.observed != observed);

@@ -23,7 +23,7 @@ pub(super) fn observed(machine: u32, life: u64) -> Observed {
 }
 
 pub(super) fn entry(term: u64, node: u64, index: u64) -> InspectedEntry {
-    InspectedEntry { id: id(term, node, index), hash: index * 7 + term, is_durable: true }
+    InspectedEntry { id: id(term, node, index), hash: index * 7 + term, payload_len: 0, is_durable: true }
 }
 
 /// A node that knows nothing.
@@ -38,6 +38,7 @@ pub(super) fn empty(raft_id: u64) -> RaftInspection {
         committed: None,
         applied: None,
         snapshot: None,
+        snapshot_on_disk: None,
         purged: None,
         membership: InspectedMembership::default(),
         entries: Vec::new(),
