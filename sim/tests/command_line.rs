@@ -44,3 +44,24 @@ fn an_unknown_family_is_refused_with_those_there_are() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("earthquakes") && said.contains("bit-rot"), "{said}");
 }
+
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn mutants_are_hunted_by_a_build_that_has_them_with_the_same_arguments() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let cargo = directory.path().join("cargo");
+    std::fs::write(&cargo, "#!/bin/sh\necho \"$@\"\nexit 1\n").unwrap();
+    std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let asked = ["mutants", "--only", "unsynced-vote", "--seeds", "3", "--json"];
+    let output = Command::new(env!("CARGO_BIN_EXE_sim")).args(asked).env("CARGO", &cargo).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = format!(
+        "run --quiet --release --features mutants --manifest-path {}/Cargo.toml -- {}",
+        env!("CARGO_MANIFEST_DIR"),
+        asked.join(" ")
+    );
+    assert_eq!(said.trim(), expected);
+    assert_eq!(output.status.code(), Some(1), "what it says of the mutants is what counts");
+}

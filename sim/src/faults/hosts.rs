@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_host::time;
+use seawall_node::restore::ClusterSource;
+use seawall_proto::position::Lineage;
 
 use super::{draw, strike, wait};
 use crate::application::machine::MachineDeath;
+use crate::application::source::Source;
 use crate::stage::{Host, Stage};
 use crate::world;
 
@@ -19,9 +22,11 @@ pub(super) async fn agents(stage: Arc<Stage>) {
     loop {
         wait(500..8_000).await;
         let host = any_host(&stage);
-        let kind = draw(|random| random.below(10));
+        let kind = draw(|random| random.below(12));
         if kind == 0 {
             race_of_claims(&stage, &host).await;
+        } else if kind > 9 {
+            image_kept_still(&stage, &host).await;
         } else if kind < 3 {
             strike(&stage, "agent-cut-off", || host.agent_machine().to_string());
             world::current().network().reset(host.agent_machine());
@@ -77,6 +82,51 @@ async fn race_of_claims(stage: &Stage, host: &Host) {
     }
     host.kill_rival();
     host.start_agent(true);
+}
+
+/// The leader's image of a database is kept still, by an operator who asks what there is and goes away, or by a snapshot
+/// on its way to slow destinations; and the agent's stream breaks once the head has gone on.
+async fn image_kept_still(stage: &Stage, host: &Host) {
+    let Some(leader) = stage.cluster.leader() else { return };
+    let sources = host.application.sources();
+    let source = sources[draw(|random| random.index(sources.len()))].clone();
+    let slow = draw(|random| random.chance(0.5));
+    strike(stage, "image-kept-still", || format!("`{}` on node {}, slow places: {slow}", source.name(), leader + 1));
+    let slow_down = |rate| {
+        stage.cluster.places().iter().for_each(|place| place.change_faults(|faults| faults.bytes_per_second = rate));
+    };
+    if slow {
+        slow_down(Some(draw(|random| random.range(4 << 10..16 << 10))));
+        let mut behind = 0;
+        for _ in 0..100 {
+            time::sleep(Duration::from_millis(100)).await;
+            behind = if image_is_behind(stage, leader, &source) { behind + 1 } else { 0 };
+            if behind == 4 {
+                break;
+            }
+        }
+    } else {
+        let (address, name) = (stage.cluster.nodes()[leader].address.clone(), source.name().clone());
+        let inquiry = stage.operator.inquire(move || Arc::new(ClusterSource::new(vec![address], name, true)));
+        let _ = time::timeout(Duration::from_secs(3), inquiry).await;
+        wait(100..1_500).await;
+    }
+    world::current().network().reset(host.agent_machine());
+    // It takes the leader some seconds to turn to the other nodes.
+    wait(3_000..8_000).await;
+    if slow {
+        slow_down(None);
+    }
+}
+
+/// Whether a node's image of a database is older than what it has applied.
+fn image_is_behind(stage: &Stage, index: usize, source: &Source) -> bool {
+    let Some(node) = stage.cluster.nodes()[index].node() else { return false };
+    let head = node.replica().database(source.name()).map(|view| view.head);
+    head.is_some_and(|head| {
+        let image = node.images().get(source.name(), Lineage(head.lineage));
+        image.is_some_and(|image| image.status().position.txid.0 < head.txid)
+    })
 }
 
 /// Applications die, alone or with their machine, and operators replace databases.

@@ -3,16 +3,18 @@
 mod clocks;
 mod disks;
 mod hosts;
+mod image_rot;
 mod network;
 mod nodes;
 mod places;
+mod snapshots;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join};
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time;
 
@@ -66,14 +68,15 @@ fn driver(family: FaultFamily, stage: Arc<Stage>) -> Option<BoxFuture<'static, (
         FaultFamily::DiskErrors => disks::errors(stage).boxed(),
         FaultFamily::DiskFull => disks::full(stage).boxed(),
         FaultFamily::DiskStalls => disks::stalls(stage).boxed(),
-        FaultFamily::BitRot => disks::rot(stage).boxed(),
+        FaultFamily::BitRot => join(disks::rot(stage.clone()), image_rot::rot(stage)).map(|_| ()).boxed(),
         FaultFamily::Clocks => clocks::drift_and_jump(stage).boxed(),
         FaultFamily::Destinations => places::troubles(stage).boxed(),
         FaultFamily::LyingDestination => places::lies(stage).boxed(),
         FaultFamily::Agents => hosts::agents(stage).boxed(),
         FaultFamily::Machines => hosts::machines(stage).boxed(),
+        FaultFamily::Snapshots => snapshots::bad_moments(stage).boxed(),
         // What applications do besides writing, and sizes, are chosen when a run begins.
-        FaultFamily::Applications | FaultFamily::Snapshots | FaultFamily::SmallSizes => return None,
+        FaultFamily::Applications | FaultFamily::SmallSizes => return None,
     };
     Some(driver)
 }
@@ -93,4 +96,13 @@ pub async fn heal(stage: &Stage) {
         stage.cluster.bring_up(index);
     }
     hosts::heal(stage).await;
+}
+
+/// Sees to it that what has rotted and was not read yet is noticed now.
+pub async fn read_rotten_images(stage: &Stage) {
+    for index in stage.rotten_images() {
+        if stage.cluster.nodes()[index].lost().is_none() {
+            image_rot::read(stage, index).await;
+        }
+    }
 }

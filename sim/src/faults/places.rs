@@ -35,6 +35,8 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
         2 => faults.throttling = share / 4.0,
         3 => {
             faults.time_out_after = share;
+            // Callers that are in a hurry try again while what they gave up on is still on its way.
+            faults.time_out = Duration::from_millis(random.range(300..5_000));
             faults.late_creations = share / 2.0;
             // Who tries again meets the creation that is still on its way.
             faults.conflicts = share;

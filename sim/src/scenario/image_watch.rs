@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const QUARANTINED: &str = "image quarantined";
 
 /// What a disk must have done for that.
-const EXCUSES: [&str; 2] = ["bit-rot", "disk-error"];
+const EXCUSES: [&str; 3] = ["bit-rot", "image-rot", "disk-error"];
 
 /// Looks until it is dropped.
 pub(super) async fn watch(stage: Arc<Stage>) {

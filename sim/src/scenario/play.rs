@@ -77,6 +77,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     world::current().event("act", 1, || "the faults end".to_owned());
     faults::heal(&stage).await;
     finale::heals(&stage).await;
+    finale::logs_give_history(&stage).await;
     finale::takes_a_fresh_write(&stage).await;
     world::current().event("act", 2, || "the applications stop".to_owned());
     for host in &stage.hosts {
@@ -87,6 +88,9 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     drop(watching);
     watch.look(&stage);
     world::current().event("act", 3, || "everything is compared".to_owned());
+    finale::logs_give_history(&stage).await;
+    faults::read_rotten_images(&stage).await;
+    finale::images_heal(&stage).await;
     finale::gives_everything_back(&stage, &watch).await;
     watch.compare_with_sources(&stage);
     drop((supervisor, consensus, images));

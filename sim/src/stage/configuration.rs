@@ -92,7 +92,9 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         piece_bytes: if small { piece_bytes } else { 1 << 20 },
         cache_bytes: if small { 16 << 10 } else { 4 << 20 },
     };
-    let (snapshot_bytes, keep_entries) = (random.range(8 << 10..192 << 10), random.range(0..30));
+    // The smallest have a snapshot in every second, whatever is under way.
+    let snapshot_bytes = if random.chance(0.3) { 256..4 << 10 } else { 8 << 10..192 << 10 };
+    let (snapshot_bytes, keep_entries) = (random.range(snapshot_bytes), random.range(0..30));
     let images = ImageOptions {
         checkpoint_interval: Duration::from_millis(random.range(200..5_000)),
         fold_bytes: if small { 4 << 10 } else { 1 << 20 },
@@ -116,7 +118,7 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         snapshot_bytes: if snapshots_often { snapshot_bytes } else { 4 << 20 },
         keep_entries: if snapshots_often { keep_entries } else { 200 },
         images,
-        blob_piece_bytes: if small { piece_bytes as usize / 64 } else { 256 << 10 },
+        blob_piece_bytes: if small || snapshots_often { piece_bytes as usize / 64 } else { 256 << 10 },
         fanout,
         reserve: Some(4 << 20),
     }
