@@ -65,6 +65,9 @@ impl Content {
     /// # Errors
     /// [`SourceError`].
     pub fn read(connection: &Connection) -> Result<Self, SourceError> {
+        // A page that a transaction has taken from the freelist, written, and given back again is not written to the
+        // file: what the connection's cache has of it is nobody else's.
+        connection.execute_batch("PRAGMA shrink_memory")?;
         let mut hasher = ContentHasher::new(sqlite::page_size(connection)?);
         sqlite::for_each_page(connection, |_, bytes| hasher.page(bytes))?;
         Ok(hasher.finish())

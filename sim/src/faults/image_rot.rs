@@ -15,7 +15,7 @@ use crate::world;
 /// A restore that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where a cluster has several nodes, bits of the images of one of them change, and somebody reads them.
+/// Bits of the images of one node change, so few that the other nodes have everything, and somebody reads them.
 pub(super) async fn rot(stage: Arc<Stage>) {
     wait(3_000..20_000).await;
     let nodes = stage.cluster.nodes();
@@ -23,7 +23,7 @@ pub(super) async fn rot(stage: Arc<Stage>) {
         Some(leader) if draw(|random| random.chance(0.5)) => leader,
         _ => draw(|random| random.index(nodes.len())),
     };
-    if nodes.len() == 1 {
+    if !stage.cluster.rot_images(index) {
         return;
     }
     for _ in 0..draw(|random| random.range(1..5)) {
@@ -38,7 +38,6 @@ pub(super) async fn rot(stage: Arc<Stage>) {
             if path.starts_with("/data/images") && struck { len } else { 0 }
         });
         if let Some(rotten) = rotten {
-            stage.note_rotten_images(index);
             strike(&stage, "image-rot", || format!("node {}: {rotten:?}", index + 1));
         }
         // What is in memory is not read from the disk.

@@ -100,8 +100,8 @@ pub async fn heal(stage: &Stage) {
 
 /// Sees to it that what has rotted and was not read yet is noticed now.
 pub async fn read_rotten_images(stage: &Stage) {
-    for index in stage.rotten_images() {
-        if stage.cluster.nodes()[index].lost().is_none() {
+    for (index, node) in stage.cluster.nodes().iter().enumerate() {
+        if node.has_rotten_images() && node.lost().is_none() {
             image_rot::read(stage, index).await;
         }
     }

@@ -51,6 +51,8 @@ struct Program {
     disk_failed: bool,
     /// It will never be a member again, and why.
     lost: Option<String>,
+    /// Its images have rotted: it needs another node to mend them.
+    rotten_images: bool,
     /// Why it did not start, the last time.
     refusal: Option<String>,
 }
@@ -68,6 +70,11 @@ impl SimNode {
     /// Why it is lost for good, if it is.
     pub fn lost(&self) -> Option<String> {
         self.program().lost.clone()
+    }
+
+    /// Whether images of it have rotted.
+    pub fn has_rotten_images(&self) -> bool {
+        self.program().rotten_images
     }
 
     /// Says that its disk fails it from now on or did once.
@@ -116,16 +123,33 @@ impl Cluster {
         self.nodes.iter().position(|it| it.node().is_some_and(|node| node.replica().leadership().is_leader))
     }
 
-    /// Gives a node up for good, if a majority of the others stays; answers whether it did.
+    /// Gives a node up for good, if a majority of the others stays whole; answers whether it did.
     pub fn expend(&self, index: usize, why: &str) -> bool {
-        let lost = self.nodes.iter().filter(|node| node.program().lost.is_some()).count();
-        let may = lost < self.configuration.expendable_nodes() && self.nodes[index].lost().is_none();
+        let may = self.can_do_without(index) && self.nodes[index].lost().is_none();
         if may {
             let mut program = self.nodes[index].program();
             program.lost = Some(why.to_owned());
             program.disk_failed = true;
         }
         may
+    }
+
+    /// Lets images of a node rot, if a majority of the others stays whole; answers whether it did.
+    pub fn rot_images(&self, index: usize) -> bool {
+        let may = self.can_do_without(index) && self.nodes[index].lost().is_none();
+        if may {
+            self.nodes[index].program().rotten_images = true;
+        }
+        may
+    }
+
+    fn can_do_without(&self, index: usize) -> bool {
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
+        let not_whole = others.filter(|(_, node)| {
+            let program = node.program();
+            program.lost.is_some() || program.rotten_images
+        });
+        not_whole.count() < self.configuration.expendable_nodes()
     }
 
     /// Starts the program of a node on its machine, which must be on.

@@ -7,9 +7,8 @@ mod host;
 mod operator;
 mod strikes;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cluster::{Cluster, SimNode};
 pub use configuration::Configuration;
@@ -32,7 +31,6 @@ pub struct Stage {
     /// What struck so far.
     pub strikes: Strikes,
     liar: AtomicUsize,
-    rotten_images: Mutex<BTreeSet<usize>>,
 }
 
 impl Stage {
@@ -44,24 +42,13 @@ impl Stage {
         operator: Operator,
     ) -> Arc<Self> {
         let liar = AtomicUsize::new(usize::MAX);
-        let rotten_images = Mutex::default();
-        Arc::new(Self { configuration, cluster, hosts, operator, strikes: Strikes::default(), liar, rotten_images })
+        Arc::new(Self { configuration, cluster, hosts, operator, strikes: Strikes::default(), liar })
     }
 
     /// The machines of nodes and agents, between which links can be cut and whose clocks can be wrong.
     pub fn machines(&self) -> Vec<Machine> {
         let nodes = self.cluster.nodes().iter().map(|node| node.machine);
         nodes.chain(self.hosts.iter().map(|host| host.agent_machine())).collect()
-    }
-
-    /// Says that images of a node have rotted.
-    pub fn note_rotten_images(&self, node: usize) {
-        self.rotten_images.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
-    }
-
-    /// The nodes whose images have rotted.
-    pub fn rotten_images(&self) -> BTreeSet<usize> {
-        self.rotten_images.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says that a destination has lied.
