@@ -31,6 +31,7 @@ use tonic::{Code, Status};
 use super::identity::Identity;
 use super::types::{Member, TypeConfig};
 use super::wire;
+use crate::store::log::LogFile;
 
 /// A replication stream on which answers are due and none comes for this many times the budget of one is given up.
 /// A slow fsync takes longer than one budget.
@@ -56,12 +57,14 @@ pub(super) enum Purpose {
 #[derive(Clone)]
 pub(super) struct Network {
     identity: Arc<Identity>,
+    log: LogFile,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
 }
 
 impl Network {
-    pub(super) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, channels: Arc::default() }
+    /// From the node with this identity and this log.
+    pub(super) fn new(identity: Arc<Identity>, log: LogFile) -> Self {
+        Self { identity, log, channels: Arc::default() }
     }
 
     /// A client of the node at `address`.
@@ -78,6 +81,7 @@ impl Network {
     fn client(&self, target: u64, node: &Member, purpose: Purpose) -> Client {
         Client {
             identity: self.identity.clone(),
+            log: self.log.clone(),
             target,
             control: self.peer(&node.address, Purpose::Control),
             bulk: self.peer(&node.address, purpose),
@@ -101,9 +105,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     }
 }
 
+/// What a target says to one append.
+type AppendAnswer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
 /// Consensus' connection to one other node.
 pub(super) struct Client {
     identity: Arc<Identity>,
+    log: LogFile,
     target: u64,
     control: Peer,
     bulk: Peer,
@@ -126,6 +134,47 @@ impl Client {
 
     fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
         RPCError::Timeout(Timeout { action, id: self.identity.raft_id(), target: self.target, timeout })
+    }
+
+    /// Sends requests of one stream and gives the answers.
+    fn send_appends<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendAnswer>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        async move {
+            // openraft backs off inside this stream, so it is asked first: a target that refuses connections would
+            // otherwise be tried again at once, for ever.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            let input = stream::iter([first]).chain(input);
+            let sent = Arc::new(AtomicU64::new(0));
+            let (counter, identity, target) = (sent.clone(), self.identity.clone(), self.target);
+            let requests = input
+                .map(move |request| {
+                    counter.fetch_add(1, Ordering::AcqRel);
+                    wire::append_request(request, identity.envelope(target))
+                })
+                .take_while(|request| {
+                    if let Err(error) = request {
+                        tracing::error!(%error, "cannot replicate");
+                    }
+                    futures::future::ready(request.is_ok())
+                })
+                .filter_map(|request| futures::future::ready(request.ok()));
+            let mut peer = self.bulk.clone();
+            let answers = self.ask(RPCTypes::AppendEntries, option.soft_ttl(), peer.append(requests)).await?;
+            let idle = option.soft_ttl() * IDLE_BUDGETS;
+            let state = Answers { client: self, answers, sent, received: 0, idle, ended: false };
+            Ok(stream::unfold(state, |mut state| async move { state.next().await.map(|answer| (answer, state)) })
+                .boxed())
+        }
+        .boxed()
     }
 
     async fn ask_vote(
@@ -161,7 +210,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let last = request.entries.last().map(openraft::entry::RaftEntry::log_id).or(request.prev_log_id);
-        let mut answers = self.stream_append(stream::iter([request]), option).await?;
+        let mut answers = self.send_appends(stream::iter([request]), option).await?;
         let answer = answers.next().await.unwrap_or_else(|| Err(failed(&Status::unavailable("no answer came"))))?;
         Ok(match answer {
             Ok(matched) if matched < last => AppendEntriesResponse::PartialSuccess(matched),
@@ -173,43 +222,22 @@ impl RaftNetworkV2<TypeConfig> for Client {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<
-        's,
-        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
-    >
+    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendAnswer>, RPCError<TypeConfig>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
-        async move {
-            // openraft backs off inside this stream, so it is asked first: a target that refuses connections would
-            // otherwise be tried again at once, for ever.
-            let mut input = input;
-            let Some(first) = input.next().await else {
-                return Ok(stream::empty().boxed());
-            };
-            let input = stream::iter([first]).chain(input);
-            let sent = Arc::new(AtomicU64::new(0));
-            let (counter, identity, target) = (sent.clone(), self.identity.clone(), self.target);
-            let requests = input
-                .map(move |request| {
-                    counter.fetch_add(1, Ordering::AcqRel);
-                    wire::append_request(request, identity.envelope(target))
-                })
-                .take_while(|request| {
-                    if let Err(error) = request {
-                        tracing::error!(%error, "cannot replicate");
-                    }
-                    futures::future::ready(request.is_ok())
-                })
-                .filter_map(|request| futures::future::ready(request.ok()));
-            let mut peer = self.bulk.clone();
-            let answers = self.ask(RPCTypes::AppendEntries, option.soft_ttl(), peer.append(requests)).await?;
-            let idle = option.soft_ttl() * IDLE_BUDGETS;
-            let state = Answers { client: self, answers, sent, received: 0, idle, ended: false };
-            Ok(stream::unfold(state, |mut state| async move { state.next().await.map(|answer| (answer, state)) })
-                .boxed())
-        }
-        .boxed()
+        let log = self.log.clone();
+        let mut was_purged = false;
+        // openraft takes up another payload only between two streams. One whose entries were purged under it, because a
+        // snapshot goes to the target instead, has nothing to say any more, and would say it for ever.
+        let live = input.take_while(move |request| {
+            let purged = log.state().purged.map(|id| id.index);
+            let is_purged = request.entries.is_empty() && request.prev_log_id.map(|id| id.index) < purged;
+            let ends = is_purged && was_purged;
+            was_purged = is_purged;
+            futures::future::ready(!ends)
+        });
+        self.send_appends(live, option)
     }
 
     async fn vote(
@@ -288,7 +316,7 @@ struct Answers<'s> {
 }
 
 impl Answers<'_> {
-    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
+    async fn next(&mut self) -> Option<AppendAnswer> {
         if self.ended {
             return None;
         }

@@ -162,7 +162,7 @@ impl Consensus {
             positions.trust_up_to(stored.committed.map_or(0, |id| id.index));
         }
         let identity = Arc::new(Identity::new(options.cluster.clone(), options.id, &stored.identity));
-        let network = Network::new(identity.clone());
+        let network = Network::new(identity.clone(), log.clone());
         let live = Arc::new(LiveState::new(positions, log.clone()));
         let others = Others { identity: identity.clone(), network: network.clone(), live: live.clone() };
         let payloads = Payloads::new(&data_dir, log.clone(), Some(others));
