@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::Snapshot;
 use prost::Message;
@@ -25,7 +25,8 @@ use crate::store::position_log::PositionLog;
 /// The largest manifest that is read: some ten million records of the position log.
 pub(super) const MAX_MANIFEST_BYTES: usize = 1 << 30;
 const FILE: &str = "snapshot";
-const FILE_MAGIC: &[u8; 8] = b"SWSNAP\0\x01";
+const FILE_MAGIC: &[u8; 8] = b"SWSNAP\0\x02";
+const CHECKSUM_BYTES: usize = 4;
 /// Records of segments whose bytes the log no longer has: when there are more, a manifest has none of them.
 const MOST_GONE: usize = if cfg!(test) { 10 } else { 250_000 };
 /// Records read from the position log at once.
@@ -108,7 +109,8 @@ pub(super) fn decode(data: Bytes) -> Result<Manifest, DecodeManifestError> {
     Ok(Manifest { cluster, records })
 }
 
-/// The newest snapshot of a node, on disk: magic, length-delimited header, manifest.
+/// The newest snapshot of a node, on disk: magic, length-delimited header, manifest, and the CRC32C of all of that: who
+/// votes is in the header.
 pub(super) struct SnapshotFile {
     path: PathBuf,
     writing: Mutex<()>,
@@ -149,6 +151,8 @@ impl SnapshotFile {
         contents.extend_from_slice(FILE_MAGIC);
         contents.extend_from_slice(&header.encode_length_delimited_to_vec());
         contents.extend_from_slice(manifest);
+        let checksum = crc32c::crc32c(&contents);
+        contents.put_u32_le(checksum);
         disk::replace_file(&self.path, contents.freeze()).await?;
         self.set_covered(meta);
         Ok(true)
@@ -167,11 +171,15 @@ impl SnapshotFile {
         if !contents.starts_with(FILE_MAGIC) {
             return Err(damaged("it is no snapshot of this version".to_owned()));
         }
+        let mut checksum = contents.split_off(contents.len() - CHECKSUM_BYTES.min(contents.len()));
+        if checksum.len() < CHECKSUM_BYTES || checksum.get_u32_le() != crc32c::crc32c(&contents) {
+            return Err(damaged("its checksum is wrong".to_owned()));
+        }
         contents.advance(FILE_MAGIC.len());
         let header =
             v1::SnapshotHeader::decode_length_delimited(&mut contents).map_err(|error| damaged(error.to_string()))?;
-        if header.length != contents.len() as u64 || header.checksum != crc32c::crc32c(&contents) {
-            return Err(damaged("its checksum is wrong".to_owned()));
+        if header.length != contents.len() as u64 {
+            return Err(damaged("the manifest in it has another length than its header says".to_owned()));
         }
         let meta = header.meta.ok_or_else(|| damaged("it names no log id".to_owned()))?;
         let meta = wire::read_snapshot_meta(&meta).map_err(|error| damaged(error.to_string()))?;

@@ -39,3 +39,34 @@ async fn a_manifest_does_not_grow_with_the_whole_history() {
         assert_eq!(firsts, expected.collect::<Vec<_>>(), "the log begins at {held_from}");
     }
 }
+
+#[tokio::test]
+async fn a_bit_that_rots_anywhere_is_noticed() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let file = SnapshotFile::new(directory.path());
+    let membership = openraft::Membership::new_with_defaults(vec![[1, 2, 3].into()], []);
+    let last_log_id = Some(LogId { term: 2, node: 1, index: 9 }.into());
+    let meta = openraft::storage::SnapshotMeta {
+        last_log_id,
+        last_membership: openraft::StoredMembership::new(last_log_id, membership),
+    };
+    let manifest = Bytes::from_static(b"what was agreed on");
+    assert!(file.save(&meta, &manifest).await.unwrap());
+    assert_eq!(file.covered(), last_log_id.map(LogId::from));
+    let there = file.load().await.unwrap().unwrap();
+    assert_eq!((there.meta, there.snapshot), (meta, manifest));
+
+    let path = directory.path().join(FILE);
+    let whole = disk::read_file(&path, 4096).await.unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut rotten = whole.to_vec();
+        rotten[bit / 8] ^= 1 << (bit % 8);
+        disk::replace_file(&path, rotten.into()).await.unwrap();
+        assert!(file.load().await.is_err(), "bit {bit}");
+    }
+    for length in 0..whole.len() {
+        disk::replace_file(&path, whole.slice(..length)).await.unwrap();
+        assert!(file.load().await.is_err(), "{length} bytes");
+    }
+}
