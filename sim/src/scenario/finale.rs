@@ -6,15 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_host::time;
-use seawall_node::replica::Replica;
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
-use seawall_node::store::image::ImageStore;
-use seawall_proto::position::{Lineage, Position, Txid};
-use tokio::sync::oneshot;
+use seawall_proto::position::{Lineage, Position};
 
 use super::positions::PositionWatch;
 use crate::application::source::Source;
-use crate::oracles::{acknowledged_is_kept, log_gives_history, restored_equals_source};
+use crate::oracles::{acknowledged_is_kept, restored_equals_source};
 use crate::random::Stream;
 use crate::stage::Host;
 use crate::stage::RestoreFailure;
@@ -30,9 +27,6 @@ const UPLOADING: Duration = Duration::from_secs(180);
 
 /// Earlier states compared, for each database.
 const EARLIER: usize = 3;
-
-/// Records of a database that are read from each node's log.
-const MOST_RECORDS: usize = 5_000;
 
 /// The rare paths behind which, taken together, not every earlier state can be had from everywhere: a leader that got
 /// its state from a peer never had the log that a destination still lacks. Nothing else excuses a gap.
@@ -93,39 +87,6 @@ pub(super) async fn heals(stage: &Stage) {
         Ok(())
     })
     .await;
-}
-
-/// Reads all that every node's log has of every database's history.
-pub(super) async fn logs_give_history(stage: &Stage) {
-    let world = world::current();
-    for (index, it) in stage.cluster.nodes().iter().enumerate().filter(|(_, it)| it.lost().is_none()) {
-        let Some(node) = it.node() else { continue };
-        let (replica, images) = (node.replica().clone(), node.images().clone());
-        drop(node);
-        let (answer, answered) = oneshot::channel();
-        world.spawn_on(it.machine, async move {
-            let _ = answer.send(log_gives_history(&replica, &images).await);
-        });
-        // A node that ends meanwhile gives no answer.
-        if let Ok(Err(error)) = answered.await {
-            world.violate("a node's log gives what was committed", format!("node {}: {error}", index + 1));
-        }
-    }
-}
-
-async fn log_gives_history(replica: &Replica, images: &ImageStore) -> Result<(), String> {
-    for name in replica.databases() {
-        let Some(view) = replica.database(&name) else { continue };
-        let lineage = Lineage(view.head.lineage);
-        for record in replica.segments(&name, lineage, Txid::NONE, MOST_RECORDS) {
-            // A disk that cannot be read is not the log's doing.
-            let Ok(parts) = replica.segment_bytes(&record).await else { continue };
-            let status = images.get(&name, lineage).map(|image| image.status());
-            let folded = status.filter(|status| status.quarantined.is_none()).map(|status| status.position.txid);
-            log_gives_history::check(&record, parts, folded).map_err(|error| format!("`{name}`: {error}"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Waits until every node's image of every database is sound and at the head.

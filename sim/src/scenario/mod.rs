@@ -2,6 +2,7 @@
 
 mod finale;
 mod image_watch;
+mod log_watch;
 mod play;
 mod positions;
 mod raft_watch;

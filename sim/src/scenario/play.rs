@@ -8,6 +8,7 @@ use seawall_host::time;
 
 use super::finale::{self, Expect, Origin};
 use super::image_watch;
+use super::log_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
 use crate::application::directory::TemporaryDirectory;
@@ -62,8 +63,11 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     let supervisor = spawn_owned(stage.cluster.clone().supervise());
     let consensus = spawn_owned(raft_watch::watch(stage.clone()));
     let images = spawn_owned(image_watch::watch(stage.clone()));
-    let watching =
-        [spawn_owned(look(stage.clone(), watch.clone())), spawn_owned(restore(stage.clone(), watch.clone()))];
+    let watching = [
+        spawn_owned(look(stage.clone(), watch.clone())),
+        spawn_owned(restore(stage.clone(), watch.clone())),
+        spawn_owned(log_watch::watch(stage.clone())),
+    ];
     for index in 0..stage.cluster.nodes().len() {
         stage.cluster.launch(index);
     }
@@ -77,7 +81,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     world::current().event("act", 1, || "the faults end".to_owned());
     faults::heal(&stage).await;
     finale::heals(&stage).await;
-    finale::logs_give_history(&stage).await;
+    log_watch::look_at_all(&stage).await;
     finale::takes_a_fresh_write(&stage).await;
     world::current().event("act", 2, || "the applications stop".to_owned());
     for host in &stage.hosts {
@@ -88,7 +92,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     drop(watching);
     watch.look(&stage);
     world::current().event("act", 3, || "everything is compared".to_owned());
-    finale::logs_give_history(&stage).await;
+    log_watch::look_at_all(&stage).await;
     faults::read_rotten_images(&stage).await;
     finale::images_heal(&stage).await;
     finale::gives_everything_back(&stage, &watch).await;
