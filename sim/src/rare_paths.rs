@@ -53,6 +53,7 @@ pub const RARE_PATHS: &[&str] = &[
     "transaction in parts cut off by a claim",
     "transaction in several parts complete",
     "unknown outcome resolved by reading the head",
+    "unproven tail of the log cut off for a snapshot",
     "upload succeeded after it failed",
 ];
 

@@ -281,6 +281,8 @@ impl ReplicaCore {
             (database.map_or(1, |database| database.head.lineage), open, next)
         };
         let covering = self.live.positions.segments(name, Lineage(lineage), Txid(from.0.saturating_sub(1)), 1);
+        // Whoever has everything before it needs a transaction in parts from its first part on.
+        let open = open.filter(|_| !mutant("open-transaction-not-pinned"));
         covering.first().and_then(|record| record.entries.first().copied()).or(open).unwrap_or(next)
     }
 }

@@ -18,6 +18,8 @@ pub enum Action {
     Delete,
     /// Deletes most rows.
     Clear,
+    /// Changes every row; no writer chooses that by itself.
+    Rewrite,
     /// Rewrites the database without its holes.
     Vacuum,
     /// Gives free pages at the end back (in incremental mode).

@@ -146,9 +146,22 @@ impl Application {
     /// # Errors
     /// [`SourceError`].
     pub async fn write_once(&self, source: &Source) -> Result<usize, SourceError> {
+        self.commit_once(source, Action::Update).await
+    }
+
+    /// The same with a change of every row.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn rewrite_once(&self, source: &Source) -> Result<usize, SourceError> {
+        self.commit_once(source, Action::Rewrite).await
+    }
+
+    async fn commit_once(&self, source: &Source, action: Action) -> Result<usize, SourceError> {
         loop {
             let connection = sqlite::open(source.path())?;
-            match transactions::prepare(&connection, source.profile()).and_then(|()| self.change(source, &connection)) {
+            let prepared = transactions::prepare(&connection, source.profile());
+            match prepared.and_then(|()| self.change(source, &connection, action)) {
                 Err(SourceError::Busy) => {
                     drop(connection);
                     sleep(Duration::from_millis(1)).await;
@@ -158,8 +171,8 @@ impl Application {
         }
     }
 
-    fn change(&self, source: &Source, connection: &Connection) -> Result<usize, SourceError> {
-        transactions::run(Action::Update, connection, source.profile(), &mut self.random())?;
+    fn change(&self, source: &Source, connection: &Connection, action: Action) -> Result<usize, SourceError> {
+        transactions::run(action, connection, source.profile(), &mut self.random())?;
         source.committed(connection)
     }
 

@@ -11,6 +11,9 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS item(id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, body BLOB NOT NULL);
     CREATE INDEX IF NOT EXISTS item_by_revision ON item(revision);";
 
+/// At least so much is in all rows together once all of them were changed: more than one message of the network.
+const REWRITTEN_BYTES: i64 = 80_000;
+
 /// Makes the database of a new connection what `profile` says it is: creates it if it is new.
 ///
 /// # Errors
@@ -156,6 +159,13 @@ fn write(action: Action, connection: &Connection, profile: &Profile, random: &mu
         // A quarter of the database at once.
         Action::BulkInsert => insert(connection, random, u64::from(profile.target_pages / 4).max(4)),
         Action::Delete => delete(connection, random, 8),
+        Action::Rewrite => {
+            // What the bodies are is drawn by SQLite, which is seeded.
+            let sql = "UPDATE item SET revision = revision + 1, body = randomblob(max(length(body),
+                ?1 / (SELECT count(*) FROM item)))";
+            connection.prepare_cached(sql)?.execute([REWRITTEN_BYTES])?;
+            Ok(())
+        }
         Action::Clear => {
             connection.prepare_cached("DELETE FROM item WHERE id % 8 <> ?1")?.execute([random.below(8) as i64])?;
             Ok(())

@@ -134,7 +134,7 @@ pub(super) async fn machines(stage: Arc<Stage>) {
     loop {
         wait(1_000..12_000).await;
         let host = any_host(&stage);
-        match draw(|random| random.below(4)) {
+        match draw(|random| random.below(5)) {
             0 => {
                 strike(&stage, "application-killed", || host.application.machine().to_string());
                 host.application.kill().await;
@@ -166,13 +166,24 @@ pub(super) async fn machines(stage: Arc<Stage>) {
             }
             kind => {
                 let death = if kind == 2 { MachineDeath::Reset } else { MachineDeath::PowerLoss };
+                // What was shipped and not synced by the application is what a loss of power takes back.
+                if draw(|random| random.chance(0.6)) && a_commit_is_shipped(&host).await {
+                    wait(5..200).await;
+                }
                 strike(&stage, "host-dies", || format!("{death:?} of {}", host.application.machine()));
                 if let Err(error) = host.die(death) {
                     world::current().violate("a database survives its machine's death", error.to_string());
                 }
                 wait(100..5_000).await;
-                host.start_application();
-                host.start_agent(false);
+                if draw(|random| random.chance(0.5)) {
+                    host.start_application();
+                    host.start_agent(false);
+                } else {
+                    // What an agent finds that nobody has written to since.
+                    host.start_agent(false);
+                    wait(0..1_000).await;
+                    host.start_application();
+                }
             }
         }
     }

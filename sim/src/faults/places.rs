@@ -13,7 +13,7 @@ pub(super) async fn troubles(stage: Arc<Stage>) {
     loop {
         wait(500..6_000).await;
         let places = stage.cluster.places();
-        let (place, trouble) = draw(|random| (random.index(places.len()), random.below(8)));
+        let (place, trouble) = draw(|random| (random.index(places.len()), random.below(9)));
         let place = &places[place];
         let full_at = place.bytes();
         strike(&stage, "destination-trouble", || format!("{}, kind {trouble}", place.name()));
@@ -46,6 +46,13 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
         6 => {
             faults.stale_listings = share;
             faults.conflicts = share / 4.0;
+        }
+        7 => {
+            // What a caller has given up on comes all the same, and later: whoever tries again meets it on its way.
+            faults.late_creations = 0.5;
+            faults.conflicts = 1.0;
+            faults.time_out = Duration::from_millis(random.range(200..1_500));
+            faults.latest_creation = Duration::from_secs(random.range(2..20));
         }
         _ => {
             faults.capacity = Some(full_at + random.below(64 << 10));

@@ -14,7 +14,9 @@ use crate::world::{self, NetworkFaults};
 /// How long to wait until the others have purged what a node that is away lacks.
 const PURGED: Duration = Duration::from_secs(12);
 /// How long to wait for a transaction of which some parts are there.
-const OPEN: Duration = Duration::from_secs(8);
+const OPEN: Duration = Duration::from_secs(5);
+/// How long to wait for an application that keeps its database locked.
+const LOCKED: Duration = Duration::from_secs(2);
 /// How long to wait for a snapshot that has it.
 const COVERED: Duration = Duration::from_secs(4);
 /// How long to wait for an image on its way.
@@ -25,8 +27,12 @@ pub(super) async fn bad_moments(stage: Arc<Stage>) {
     let nodes = stage.cluster.nodes();
     while nodes.len() > 1 {
         wait(1_000..10_000).await;
+        if draw(|random| random.chance(0.4)) {
+            hold_open(&stage).await;
+            continue;
+        }
         let Some(leader) = stage.cluster.leader() else { continue };
-        let index = draw(|random| random.index(nodes.len()));
+        let index = draw(|random| if random.chance(0.4) { leader } else { random.index(nodes.len()) });
         if stage.cluster.is_held_down(index) || nodes[index].node().is_none() || nodes[index].lost().is_some() {
             continue;
         }
@@ -84,23 +90,48 @@ async fn leave_behind(stage: &Stage, index: usize, last: u64) {
     }
 }
 
-/// Kills an agent of whose transaction only the first parts are there; on a bad network they arrive one by one.
+/// Lets an agent stand still of whose transaction only the first parts are there, until a snapshot has them and the log
+/// behind it is purged.
+async fn hold_open(stage: &Stage) {
+    let Some(host) = stand_still(stage).await else { return };
+    strike(stage, "transaction-held-open", || host.agent_machine().to_string());
+    // Less than what ends its stream.
+    wait(1_500..4_000).await;
+    world::current().resume(host.agent_machine());
+}
+
+/// Kills an agent of whose transaction only the first parts are there.
 async fn leave_open(stage: &Stage) -> Option<Arc<Host>> {
-    let network = world::current().network().clone();
-    network.set_faults(NetworkFaults { loss: 0.1, ..NetworkFaults::default() });
-    let open = until(OPEN, 5, || {
-        let node = stage.cluster.nodes()[stage.cluster.leader()?].node()?;
-        let is_open = |host: &&Arc<Host>| {
-            host.application.sources().iter().any(|source| node.replica().open_parts(source.name()) > 0)
-        };
-        stage.hosts.iter().find(is_open).cloned()
-    });
-    let host = open.await;
-    network.set_faults(NetworkFaults::default());
-    let host = host?;
+    let host = stand_still(stage).await?;
     strike(stage, "transaction-left-open", || host.agent_machine().to_string());
     host.kill_agent();
+    world::current().resume(host.agent_machine());
     Some(host)
+}
+
+/// Has an application change all of a database, and its agent stand still in the midst of shipping that: on a bad network
+/// its messages come one by one.
+async fn stand_still(stage: &Stage) -> Option<Arc<Host>> {
+    let host = stage.hosts[draw(|random| random.index(stage.hosts.len()))].clone();
+    let sources = host.application.sources();
+    let source = sources[draw(|random| random.index(sources.len()))].clone();
+    let world = world::current();
+    if !world.is_alive(host.application.machine()) {
+        return None;
+    }
+    world.network().set_faults(NetworkFaults { loss: 0.5, ..NetworkFaults::default() });
+    // Somebody may keep the database locked for long.
+    let rewritten = time::timeout(LOCKED, host.application.rewrite_once(&source)).await;
+    let open = until(if rewritten.is_ok() { OPEN } else { Duration::ZERO }, 5, || {
+        let node = stage.cluster.nodes()[stage.cluster.leader()?].node()?;
+        (node.replica().open_parts(source.name()) > 0).then_some(())
+    });
+    let open = open.await;
+    if open.is_some() {
+        world.pause(host.agent_machine());
+    }
+    world.network().set_faults(NetworkFaults::default());
+    open.map(|()| host)
 }
 
 /// Breaks the connections of a node whenever a part of an image has reached it.

@@ -61,7 +61,7 @@ impl Configuration {
         let small = families.contains(&FaultFamily::SmallSizes);
         let often = families.contains(&FaultFamily::Snapshots);
         let sizes = sizes(random, small, often);
-        let agent_sizes = agent_sizes(random, small);
+        let agent_sizes = agent_sizes(random, small || often);
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             hosts,
@@ -93,7 +93,7 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         cache_bytes: if small { 16 << 10 } else { 4 << 20 },
     };
     // The smallest have a snapshot in every second, whatever is under way.
-    let snapshot_bytes = if random.chance(0.3) { 256..4 << 10 } else { 8 << 10..192 << 10 };
+    let snapshot_bytes = if random.chance(0.5) { 256..4 << 10 } else { 4 << 10..128 << 10 };
     let (snapshot_bytes, keep_entries) = (random.range(snapshot_bytes), random.range(0..30));
     let images = ImageOptions {
         checkpoint_interval: Duration::from_millis(random.range(200..5_000)),
@@ -126,12 +126,14 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
 
 /// Small ones bring transactions in many parts, some of which are not kept for being sent again.
 fn agent_sizes(random: &mut Random, small: bool) -> AgentSizes {
+    // What is captured in one step travels as one message of the network.
+    let step_bytes = if random.chance(0.5) { 512..8 << 10 } else { 1 << 10..128 << 10 };
     let sizes = AgentSizes {
         part_bytes: random.range(64..2 << 10) as usize,
         kept_bytes: random.range(4 << 10..256 << 10) as usize,
         in_flight_bytes: random.range(16 << 10..1 << 20) as usize,
         in_flight_segments: random.range(1..64) as usize,
-        step_bytes: random.range(1 << 10..128 << 10) as usize,
+        step_bytes: random.range(step_bytes) as usize,
     };
     if small { sizes } else { AgentSizes::default() }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use seawall_host::disk::File;
-use seawall_host::probe::mutant;
+use seawall_host::probe::{mutant, sometimes};
 
 use super::cache::PayloadCache;
 use super::entry::{EntryHead, LogEntry, LogId};
@@ -258,6 +258,9 @@ impl Memory {
             // A snapshot takes the place of what is missing here. An entry that was not known to be committed may be
             // another one than the snapshot speaks of, so nobody may read it under its index.
             let proven = [self.committed, self.purged].into_iter().flatten().max_by_key(|id| id.index);
+            if proven.map(|id| id.index) < self.last.map(|id| id.index) {
+                sometimes("unproven tail of the log cut off for a snapshot");
+            }
             if !mutant("unproven-tail-kept") {
                 self.truncate_after(proven)?;
             }
