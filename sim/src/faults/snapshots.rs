@@ -90,14 +90,22 @@ async fn leave_behind(stage: &Stage, index: usize, last: u64) {
     }
 }
 
-/// Lets an agent stand still of whose transaction only the first parts are there, until a snapshot has them and the log
-/// behind it is purged.
+/// Lets an agent stand still of whose transaction only the first parts are there, until a snapshot has them and all that
+/// is before them is folded and uploaded: then only the open transaction itself keeps its first parts in the log.
 async fn hold_open(stage: &Stage) {
-    let Some(host) = stand_still(stage).await else { return };
-    strike(stage, "transaction-held-open", || host.agent_machine().to_string());
-    // Less than what ends its stream.
-    wait(1_500..4_000).await;
-    world::current().resume(host.agent_machine());
+    let is_quiet = draw(|random| random.chance(0.6));
+    if is_quiet {
+        stage.hosts.iter().for_each(|host| host.application.pause());
+    }
+    if let Some(host) = stand_still(stage).await {
+        strike(stage, "transaction-held-open", || host.agent_machine().to_string());
+        // Less than what ends its stream.
+        wait(1_500..if is_quiet { 9_000 } else { 4_000 }).await;
+        world::current().resume(host.agent_machine());
+    }
+    if is_quiet {
+        stage.hosts.iter().for_each(|host| host.application.resume());
+    }
 }
 
 /// Kills an agent of whose transaction only the first parts are there.
@@ -109,7 +117,7 @@ async fn leave_open(stage: &Stage) -> Option<Arc<Host>> {
     Some(host)
 }
 
-/// Has an application change all of a database, and its agent stand still in the midst of shipping that: on a bad network
+/// Has an application change a database, and then all of it, and its agent stand still in the midst of shipping that: on a bad network
 /// its messages come one by one.
 async fn stand_still(stage: &Stage) -> Option<Arc<Host>> {
     let host = stage.hosts[draw(|random| random.index(stage.hosts.len()))].clone();
@@ -120,8 +128,13 @@ async fn stand_still(stage: &Stage) -> Option<Arc<Host>> {
         return None;
     }
     world.network().set_faults(NetworkFaults { loss: 0.5, ..NetworkFaults::default() });
+    // What is folded and uploaded while the transaction behind it is open lets go of the log up to there.
+    let writing = async {
+        host.application.write_once(&source).await?;
+        host.application.rewrite_once(&source).await
+    };
     // Somebody may keep the database locked for long.
-    let rewritten = time::timeout(LOCKED, host.application.rewrite_once(&source)).await;
+    let rewritten = time::timeout(LOCKED, writing).await;
     let open = until(if rewritten.is_ok() { OPEN } else { Duration::ZERO }, 5, || {
         let node = stage.cluster.nodes()[stage.cluster.leader()?].node()?;
         (node.replica().open_parts(source.name()) > 0).then_some(())

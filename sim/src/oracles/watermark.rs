@@ -32,6 +32,18 @@ pub fn check(objects: impl IntoIterator<Item = ObjectName>, lineage: Lineage, wa
     Ok(())
 }
 
+/// Checks that the `objects` that are truly at a destination lead to every state up to `watermark`, not only to that one.
+///
+/// # Errors
+/// Where the gap is, in words.
+pub fn check_history(
+    objects: impl IntoIterator<Item = ObjectName>,
+    lineage: Lineage,
+    watermark: Txid,
+) -> Result<(), String> {
+    check(objects.into_iter().filter(|object| object.level != Level::Snapshot), lineage, watermark)
+}
+
 #[cfg(test)]
 mod tests {
     use seawall_proto::checksum::Checksum;
@@ -71,6 +83,9 @@ mod tests {
             assert!(error.contains(&format!("lead to {reached} only")), "{error}");
         }
         assert_eq!(check(objects, Lineage(1), Txid(9)), Ok(()));
+        assert_eq!(check(objects, Lineage(1), Txid(20)), Ok(()));
+        assert!(check_history(objects, Lineage(1), Txid(20)).unwrap_err().contains("lead to 9 only"));
+        assert_eq!(check_history(objects, Lineage(1), Txid(9)), Ok(()));
         assert!(check(objects, Lineage(2), Txid(20)).is_err() && check(objects, Lineage(3), Txid(1)).is_err());
     }
 }

@@ -9,7 +9,7 @@ use seawall_host::time;
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
 use seawall_proto::position::{Lineage, Position};
 
-use super::positions::PositionWatch;
+use super::positions::{PositionWatch, has_excused_gap};
 use crate::application::source::Source;
 use crate::oracles::{acknowledged_is_kept, restored_equals_source};
 use crate::random::Stream;
@@ -27,10 +27,6 @@ const UPLOADING: Duration = Duration::from_secs(180);
 
 /// Earlier states compared, for each database.
 const EARLIER: usize = 3;
-
-/// The rare paths behind which, taken together, not every earlier state can be had from everywhere: a leader that got
-/// its state from a peer never had the log that a destination still lacks. Nothing else excuses a gap.
-const GAP: [&str; 2] = ["history at a destination gone on from a snapshot", "image pulled from a peer"];
 
 const HEALS: &str = "with all faults gone the cluster heals";
 const ACKNOWLEDGED: &str = "no acknowledged write is lost";
@@ -267,7 +263,7 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
         let given = match given {
             Ok(given) => given,
             // A destination whose leader never had the log goes on from a snapshot; the gap shows.
-            Err(RestoreFailure::Refused(_)) if GAP.iter().all(|path| world.paths_reached().contains_key(path)) => {
+            Err(RestoreFailure::Refused(_)) if has_excused_gap(stage) => {
                 continue;
             }
             // It may have lost anything, but what it gives must be true.

@@ -16,6 +16,11 @@ use crate::oracles::{chain, history_is_source, watermark};
 use crate::stage::Stage;
 use crate::world;
 
+/// What a leader does for a destination that lacks what the leader does not have.
+const GAP: &str = "history at a destination gone on from a snapshot";
+/// How a node comes to have no log of what it has.
+const NO_LOG: &str = "snapshot installed";
+
 /// Records looked at in one turn of one node and database.
 const TURN: usize = 500;
 
@@ -121,9 +126,16 @@ impl PositionWatch {
         let prefix = format!("{name}/");
         let objects = place.objects_below(&prefix).into_iter();
         let objects = objects.filter_map(|object| object.name.strip_prefix(&prefix)?.parse::<ObjectName>().ok());
-        if let Err(error) = watermark::check(objects, reached.0, reached.1) {
-            let text = format!("`{name}` at {}: {error}", place.name());
-            world::current().violate("a destination has what its watermark says", text);
+        let objects: Vec<ObjectName> = objects.collect();
+        let violate = |property, error| {
+            world::current().violate(property, format!("`{name}` at {}: {error}", place.name()));
+        };
+        if let Err(error) = watermark::check(objects.iter().copied(), reached.0, reached.1) {
+            violate("a destination has what its watermark says", error);
+        } else if let Err(error) = watermark::check_history(objects, reached.0, reached.1)
+            && !has_excused_gap(stage)
+        {
+            violate("the log keeps what a destination lacks", error);
         }
     }
 
@@ -163,4 +175,11 @@ impl PositionWatch {
             }
         }
     }
+}
+
+/// Whether a destination may have a gap: a leader that got its state from another node never had the log that the
+/// destination still lacked. Nothing else excuses one.
+pub(super) fn has_excused_gap(stage: &Stage) -> bool {
+    let world = world::current();
+    stage.cluster.nodes().iter().any(|it| [GAP, NO_LOG].iter().all(|path| world.has_reached(it.machine, path)))
 }

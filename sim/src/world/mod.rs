@@ -138,12 +138,20 @@ impl SimWorld {
 
     /// Counts that a rare path was taken.
     pub fn reached(&self, path: &'static str) {
-        *self.state().reached.entry(path).or_default() += 1;
+        let machine = self.machine();
+        let mut state = self.state();
+        *state.reached.entry(path).or_default() += 1;
+        state.reached_on.insert((path, machine));
     }
 
     /// How often each rare path was taken.
     pub fn paths_reached(&self) -> BTreeMap<&'static str, u64> {
         self.state().reached.clone()
+    }
+
+    /// Whether a machine took a rare path.
+    pub fn has_reached(&self, machine: Machine, path: &'static str) -> bool {
+        self.state().reached_on.contains(&(path, machine))
     }
 
     /// Ends the run: `property` does not hold. The first violation counts.
