@@ -129,17 +129,31 @@ impl SnapshotFile {
     }
 
     fn set_covered(&self, meta: &SnapshotMetaOf<TypeConfig>) {
-        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = meta.last_log_id.map(LogId::from);
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who reads the file while it is replaced may have read the one before.
+        *covered = [*covered, meta.last_log_id.map(LogId::from)].into_iter().flatten().max_by_key(|id| id.index);
     }
 
-    /// Makes this the newest snapshot, durable when it returns; false if there is one that is as new, which stays.
+    /// Makes this the newest snapshot, durable when it returns; false if there is one that is as new, which stays. What is
+    /// there is not read: it may have rotted since.
     pub(super) async fn save(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<bool> {
         let _writing = self.writing.lock().await;
-        if let Some(there) = self.load().await?
-            && there.meta.last_log_id >= meta.last_log_id
-        {
+        if self.covered().map(|id| id.index) >= meta.last_log_id.map(|id| id.index) {
             return Ok(false);
         }
+        self.write(meta, manifest).await.map(|()| true)
+    }
+
+    /// Writes this in the place of what is there and cannot be read, unless that is newer.
+    pub(super) async fn replace(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<bool> {
+        let _writing = self.writing.lock().await;
+        if self.covered().map(|id| id.index) > meta.last_log_id.map(|id| id.index) {
+            return Ok(false);
+        }
+        self.write(meta, manifest).await.map(|()| true)
+    }
+
+    async fn write(&self, meta: &SnapshotMetaOf<TypeConfig>, manifest: &Bytes) -> io::Result<()> {
         let header = v1::SnapshotHeader {
             envelope: None,
             vote: None,
@@ -155,7 +169,7 @@ impl SnapshotFile {
         contents.put_u32_le(checksum);
         disk::replace_file(&self.path, contents.freeze()).await?;
         self.set_covered(meta);
-        Ok(true)
+        Ok(())
     }
 
     /// The newest snapshot, if there is any.

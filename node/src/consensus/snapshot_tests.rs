@@ -70,3 +70,26 @@ async fn a_bit_that_rots_anywhere_is_noticed() {
         assert!(file.load().await.is_err(), "{length} bytes");
     }
 }
+
+#[tokio::test]
+async fn what_has_rotted_is_replaced_unless_it_is_newer() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let file = SnapshotFile::new(directory.path());
+    let meta = |index| openraft::storage::SnapshotMeta {
+        last_log_id: Some(LogId { term: 2, node: 1, index }.into()),
+        ..Default::default()
+    };
+    let manifest = Bytes::from_static(b"what was agreed on");
+    let rot = async || disk::replace_file(&directory.path().join(FILE), Bytes::from_static(b"?")).await.unwrap();
+    assert!(file.save(&meta(9), &manifest).await.unwrap());
+    assert!(!file.save(&meta(9), &manifest).await.unwrap());
+    rot().await;
+    assert!(file.save(&meta(10), &manifest).await.unwrap());
+    assert_eq!(file.load().await.unwrap().unwrap().meta, meta(10));
+    rot().await;
+    assert!(!file.replace(&meta(9), &manifest).await.unwrap());
+    assert!(file.load().await.is_err());
+    assert!(file.replace(&meta(10), &manifest).await.unwrap());
+    assert_eq!(file.load().await.unwrap().unwrap().meta, meta(10));
+}

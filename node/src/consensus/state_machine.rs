@@ -87,7 +87,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {
-        self.file.load().await
+        match self.file.load().await {
+            // At the start nothing but the file has the state; later all of it is here.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && self.live.lock().last_applied.is_some() => {
+                tracing::warn!(%error, "the state is written down again; check the disk");
+                self.get_snapshot_builder().await.build_again().await.map(Some)
+            }
+            other => other,
+        }
     }
 }
 
@@ -100,18 +107,36 @@ pub(super) struct Builder {
     captured: Captured,
 }
 
+impl Builder {
+    async fn encode(&self) -> io::Result<Bytes> {
+        let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        let held_from = self.live.log.first_held().unwrap_or(0);
+        snapshot::encode(index, self.cluster.clone(), self.live.positions.clone(), held_from).await
+    }
+
+    /// Builds one in the place of the file's, which cannot be read. It serves where it cannot be written.
+    async fn build_again(mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
+        let data = self.encode().await?;
+        match self.file.replace(&self.meta, &data).await {
+            Ok(true) => self.live.saved(std::mem::take(&mut self.captured)),
+            Ok(false) => {}
+            Err(error) if is_full(&error) => tracing::warn!(%error, "the state is not written down"),
+            Err(error) => return Err(error),
+        }
+        Ok(Snapshot { meta: self.meta, snapshot: data })
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
-        let index = self.meta.last_log_id.map_or(0, |id| id.index);
         sometimes("snapshot of the Raft state built");
         if mutant("apply-not-atomic") {
             time::sleep(LATE).await;
             self.cluster = self.live.lock().cluster.clone();
         }
-        let held_from = self.live.log.first_held().unwrap_or(0);
-        let data = snapshot::encode(index, self.cluster.clone(), self.live.positions.clone(), held_from).await?;
+        let data = self.encode().await?;
         if mutant("purge-before-snapshot") {
             let (file, meta, data) = (self.file.clone(), self.meta.clone(), data.clone());
             task::spawn(async move {
