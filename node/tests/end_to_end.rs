@@ -267,6 +267,7 @@ fn nodes_stopped_by_sigterm_hand_over_and_come_back_without_losing_anything() {
         application::write(&database, SEED, Some(20));
         cluster.sync_until_done("app", "quorum", LONG);
         cluster.start_node(leader);
+        cluster.wait_until_it_answers(leader);
     }
     cluster.sync_until_done("app", "all", LONG);
     for source in cluster.sources("app") {

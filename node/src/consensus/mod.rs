@@ -5,6 +5,7 @@ mod bootstrap;
 mod driver;
 mod identity;
 mod inspect;
+mod lent_stream;
 mod live_state;
 mod log_adapter;
 mod network;

@@ -29,6 +29,7 @@ use seawall_proto::{MAX_MESSAGE_BYTES, v1};
 use tonic::{Code, Status};
 
 use super::identity::Identity;
+use super::lent_stream::{Lease, lend};
 use super::types::{Member, TypeConfig};
 use super::wire;
 use crate::store::log::LogFile;
@@ -152,7 +153,9 @@ impl Client {
             let Some(first) = input.next().await else {
                 return Ok(stream::empty().boxed());
             };
-            let input = stream::iter([first]).chain(input);
+            // Whoever sends may keep what it sends longer than this call lasts; and openraft's streams to one target share
+            // what they have sent so far.
+            let (input, lease) = lend(stream::iter([first]).chain(input));
             let sent = Arc::new(AtomicU64::new(0));
             let (counter, identity, target) = (sent.clone(), self.identity.clone(), self.target);
             let requests = input
@@ -170,7 +173,7 @@ impl Client {
             let mut peer = self.bulk.clone();
             let answers = self.ask(RPCTypes::AppendEntries, option.soft_ttl(), peer.append(requests)).await?;
             let idle = option.soft_ttl() * IDLE_BUDGETS;
-            let state = Answers { client: self, answers, sent, received: 0, idle, ended: false };
+            let state = Answers { client: self, answers, sent, received: 0, idle, ended: false, _lease: lease };
             Ok(stream::unfold(state, |mut state| async move { state.next().await.map(|answer| (answer, state)) })
                 .boxed())
         }
@@ -306,16 +309,18 @@ impl RaftNetworkV2<TypeConfig> for Client {
 }
 
 /// The answers of a replication stream.
-struct Answers<'s> {
+struct Answers<'s, S> {
     client: &'s Client,
     answers: tonic::Streaming<v1::PeerAppendResponse>,
     sent: Arc<AtomicU64>,
     received: u64,
     idle: Duration,
     ended: bool,
+    /// Of what is sent: nothing more is once nobody waits for answers.
+    _lease: Lease<S>,
 }
 
-impl Answers<'_> {
+impl<S> Answers<'_, S> {
     async fn next(&mut self) -> Option<AppendAnswer> {
         if self.ended {
             return None;

@@ -310,6 +310,14 @@ impl Cluster {
         leader.unwrap()
     }
 
+    /// Waits until a node takes connections.
+    pub fn wait_until_it_answers(&self, index: usize) {
+        let address = self.address(index);
+        wait_for(&format!("node {} answers", index + 1), Duration::from_secs(40), || {
+            std::net::TcpStream::connect(&address).is_ok()
+        });
+    }
+
     /// Restores from `source` with `arguments` into a fresh file.
     pub fn restore(&self, source: &str, arguments: &[&str]) -> Result<PathBuf, String> {
         static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
