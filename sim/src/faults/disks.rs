@@ -92,9 +92,9 @@ pub(super) async fn rot(stage: Arc<Stage>) {
         return;
     }
     node.set_disk_failed();
-    let times = draw(|random| random.range(1..4));
+    let times = draw(|random| random.range(2..6));
     for _ in 0..times {
-        let log_only = draw(|random| random.chance(0.5));
+        let log_only = draw(|random| random.chance(0.7));
         let disk = world::current().disk_of(node.machine);
         let files = disk.list_all();
         let newest = files.iter().rev().map(|(path, _)| path).find(|path| path.starts_with("/data/log"));

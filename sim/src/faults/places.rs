@@ -29,6 +29,10 @@ pub(super) async fn troubles(stage: Arc<Stage>) {
 
 fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Random) {
     let share = *random.pick(&[0.05, 0.3, 0.8]).unwrap_or(&0.3);
+    // Whoever lists seldom lists while only listings are in trouble.
+    if trouble > 4 {
+        faults.stale_listings = share;
+    }
     match trouble {
         0 => faults.gone = true,
         1 => faults.refuses = true,
@@ -43,10 +47,7 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
         }
         4 => faults.time_out_before = share,
         5 => faults.broken_uploads = share,
-        6 => {
-            faults.stale_listings = share;
-            faults.conflicts = share / 4.0;
-        }
+        6 => faults.conflicts = share / 4.0,
         7 => {
             // What a caller has given up on comes all the same, and later: whoever tries again meets it on its way.
             faults.late_creations = 0.5;
