@@ -101,7 +101,14 @@ async fn hold_open(stage: &Stage) {
         strike(stage, "transaction-held-open", || host.agent_machine().to_string());
         // Less than what ends its stream.
         wait(1_500..if is_quiet { 9_000 } else { 4_000 }).await;
+        // Nobody has uploaded the rest when the next snapshot has it, too.
+        let places = if is_quiet { stage.cluster.places() } else { &[] };
+        places.iter().for_each(|place| place.change_faults(|faults| faults.gone = true));
         world::current().resume(host.agent_machine());
+        if is_quiet {
+            wait(1_000..4_000).await;
+        }
+        places.iter().for_each(|place| place.change_faults(|faults| faults.gone = false));
     }
     if is_quiet {
         stage.hosts.iter().for_each(|host| host.application.resume());
@@ -135,16 +142,20 @@ async fn stand_still(stage: &Stage) -> Option<Arc<Host>> {
     };
     // Somebody may keep the database locked for long.
     let rewritten = time::timeout(LOCKED, writing).await;
-    let open = until(if rewritten.is_ok() { OPEN } else { Duration::ZERO }, 5, || {
+    let open_parts = || {
         let node = stage.cluster.nodes()[stage.cluster.leader()?].node()?;
-        (node.replica().open_parts(source.name()) > 0).then_some(())
-    });
-    let open = open.await;
-    if open.is_some() {
+        Some(node.replica().open_parts(source.name()))
+    };
+    // Many of them fill pieces of the log.
+    let enough = draw(|random| random.range(1..30)) as usize;
+    let limit = if rewritten.is_ok() { OPEN } else { Duration::ZERO };
+    until(limit, 5, || open_parts().filter(|parts| *parts >= enough)).await;
+    let is_open = open_parts().is_some_and(|parts| parts > 0);
+    if is_open {
         world.pause(host.agent_machine());
     }
     world.network().set_faults(NetworkFaults::default());
-    open.map(|()| host)
+    is_open.then_some(host)
 }
 
 /// Breaks the connections of a node whenever a part of an image has reached it.
