@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use seawall_node::destination::{Creation, Destination, DestinationError, DestinationOptions, Secret, open_url};
@@ -127,5 +127,85 @@ async fn answers_tell_what_will_pass_from_what_must_be_mended() {
         let error = destination.create("app/a", content("x")).await.unwrap_err();
         assert!(matches!(error, DestinationError::Unavailable { .. }), "{error:?}");
         assert!(error.to_string().contains(code), "{error}");
+    }
+}
+
+type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
+
+/// Takes everything, and remembers what came with it.
+async fn remember(State(seen): State<Seen>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let method = request.method().clone();
+    let upload = query.contains("upload");
+    let what = match (&method, upload) {
+        (&Method::POST, true) if query.starts_with("uploads") => "begin",
+        (&Method::POST, true) => "complete",
+        (&Method::PUT, true) => "part",
+        (&Method::PUT, false) => "put",
+        (&Method::HEAD, _) => "head",
+        _ => "get",
+    };
+    seen.lock().unwrap().push((what.to_owned(), request.headers().clone()));
+    to_bytes(request.into_body(), 64 << 20).await.unwrap();
+    let etag = [("etag", "\"1\"")];
+    match what {
+        "begin" => {
+            "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>".into_response()
+        }
+        "complete" => "<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>".into_response(),
+        "head" => StatusCode::NOT_FOUND.into_response(),
+        _ => (etag, "x").into_response(),
+    }
+}
+
+/// What the requests of one small and one large creation and a read carry, in this header.
+async fn carried(options: DestinationOptions, header: &str) -> BTreeMap<String, Option<String>> {
+    seawall_host::real::install();
+    let seen = Seen::default();
+    let router = Router::new().fallback(remember).with_state(Arc::clone(&seen));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let options = DestinationOptions {
+        endpoint: Some(endpoint),
+        access_key_id: Some("id".to_owned()),
+        secret_access_key: Some(Secret::new("hunter2")),
+        ..options
+    };
+    let destination = open_url("s3://bucket/x", &options, &|_| None).unwrap();
+    destination.create("small", content("x")).await.unwrap();
+    let large = futures::stream::iter([Ok(Bytes::from(vec![0; 17 << 20]))]);
+    destination.create_streaming("large", None, Box::pin(large)).await.unwrap();
+    destination.read("small", 0, 1).await.unwrap();
+    let seen = seen.lock().unwrap();
+    let value = |headers: &HeaderMap| headers.get(header).map(|value| value.to_str().unwrap().to_owned());
+    seen.iter().map(|(what, headers)| (what.clone(), value(headers))).collect()
+}
+
+#[tokio::test]
+async fn storage_class_and_encryption_go_with_the_requests_they_concern() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let customer = DestinationOptions { sse_customer_key: Some(Secret::new(key)), ..DestinationOptions::default() };
+    let kms = DestinationOptions {
+        sse_kms_key_id: Some("alias/backups".to_owned()),
+        storage_class: Some("standard_ia".to_owned()),
+        ..DestinationOptions::default()
+    };
+    let everywhere: &[&str] = &["begin", "complete", "get", "head", "part", "put"];
+    let created: &[&str] = &["begin", "put"];
+    for (options, header, value, expected) in [
+        (&customer, "x-amz-server-side-encryption-customer-key", key, everywhere),
+        (&customer, "x-amz-server-side-encryption-customer-key-md5", "tP/LI3N87DFaSk0aoqYgzg==", everywhere),
+        (&customer, "x-amz-server-side-encryption-customer-algorithm", "AES256", everywhere),
+        (&kms, "x-amz-server-side-encryption", "aws:kms", created),
+        (&kms, "x-amz-server-side-encryption-aws-kms-key-id", "alias/backups", created),
+        (&kms, "x-amz-storage-class", "STANDARD_IA", created),
+    ] {
+        let carried = carried(options.clone(), header).await;
+        assert_eq!(carried.keys().map(String::as_str).collect::<Vec<_>>(), everywhere);
+        for (what, found) in carried {
+            let expected = expected.contains(&what.as_str()).then_some(value);
+            assert_eq!(found.as_deref(), expected, "{header} of {what}");
+        }
     }
 }

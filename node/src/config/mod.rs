@@ -2,6 +2,7 @@
 //! itself is refused with file, line and advice.
 
 mod agent;
+mod destination;
 mod document;
 mod expand;
 mod node;

@@ -1,24 +1,18 @@
 //! `node.yml`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use seawall_host::disk;
 use seawall_host::net::Address;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::destination::{RawDestination, parse_destinations};
 use super::document::{ConfigError, Document, Environment, Raw, line};
-use crate::destination::{self, DestinationConfig, DestinationOptions, InvalidDestination, Secret};
+use crate::destination::DestinationConfig;
 
 /// The largest configuration file, in bytes.
 pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
-
-/// How long a window of level 0 may stay open, from the shortest to the longest.
-const UPLOAD_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
-
-const DEFAULT_UPLOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a replicator node is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,67 +121,6 @@ fn parse_members(document: &Document<'_>, raw: &RawCluster) -> Result<Vec<Member
     Ok(members)
 }
 
-fn parse_destinations(document: &Document<'_>, raw: &[RawDestination]) -> Result<Vec<DestinationConfig>, ConfigError> {
-    let mut destinations: Vec<DestinationConfig> = Vec::new();
-    let mut lines = BTreeMap::new();
-    for raw in raw {
-        let destination = parse_destination(document, raw)?;
-        if let Some(first) = lines.insert(destination.name.clone(), line(&raw.name)) {
-            let problem = format!("destinations: the name `{}` stands on line {first} already", destination.name);
-            return Err(document.at(line(&raw.name), problem));
-        }
-        let same = |other: &&DestinationConfig| {
-            other.url.trim_end_matches('/') == destination.url.trim_end_matches('/')
-                && other.options.endpoint == destination.options.endpoint
-        };
-        if let Some(other) = destinations.iter().find(same) {
-            let problem = format!("destinations: `{}` is the same place as `{}`", destination.name, other.name);
-            return Err(document.at(line(&raw.url), problem));
-        }
-        destinations.push(destination);
-    }
-    Ok(destinations)
-}
-
-fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
-    let name = document.text(&raw.name)?;
-    let url = document.url(&raw.url)?;
-    let upload_interval = match &raw.upload_interval {
-        None => DEFAULT_UPLOAD_INTERVAL,
-        Some(raw) => {
-            let text = document.text(raw)?;
-            let interval = humantime::parse_duration(&text).map_err(|error| {
-                document.at(line(raw), format!("upload-interval: `{text}`: {error}; write 10s, 1m 30s, 1h …"))
-            })?;
-            if !UPLOAD_INTERVALS.contains(&interval) {
-                return Err(document.at(line(raw), format!("upload-interval: `{text}` is not within 100ms and 24h")));
-            }
-            interval
-        }
-    };
-    let optional = |raw: &Option<Raw>| raw.as_ref().map(|raw| document.text(raw)).transpose();
-    match (&raw.access_key_id, &raw.secret_access_key) {
-        (Some(raw), None) => return Err(document.at(line(raw), "access-key-id needs a secret-access-key beside it")),
-        (None, Some(raw)) => return Err(document.at(line(raw), "secret-access-key needs an access-key-id beside it")),
-        _ => {}
-    }
-    let path_style = raw.path_style.as_ref().map(|raw| document.value("path-style", raw)).transpose()?;
-    let options = DestinationOptions {
-        endpoint: optional(&raw.endpoint)?,
-        region: optional(&raw.region)?,
-        access_key_id: optional(&raw.access_key_id)?,
-        secret_access_key: optional(&raw.secret_access_key)?.map(Secret::new),
-        path_style,
-    };
-    let config = DestinationConfig { name, url, upload_interval, options };
-    // Opened once here, so that a mistake is reported with its line; nothing is connected to.
-    destination::open(&config, document.environment()).map_err(|error| {
-        let at = if matches!(error, InvalidDestination::Name(_)) { &raw.name } else { &raw.url };
-        document.at(line(at), format!("destinations: {error}"))
-    })?;
-    Ok(config)
-}
-
 // ---- the file as it stands
 
 #[derive(Deserialize)]
@@ -220,17 +153,4 @@ struct RawCluster {
 struct RawMember {
     id: Spanned<String>,
     address: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RawDestination {
-    name: Spanned<String>,
-    url: Spanned<String>,
-    upload_interval: Option<Spanned<String>>,
-    endpoint: Option<Spanned<String>>,
-    region: Option<Spanned<String>>,
-    access_key_id: Option<Spanned<String>>,
-    secret_access_key: Option<Spanned<String>>,
-    path_style: Option<Spanned<String>>,
 }

@@ -1,64 +1,27 @@
 //! From plain configuration values to destinations.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Destination, FileDestination, NamedDestination};
+use super::{Destination, DestinationOptions, FileDestination, NamedDestination};
 
-/// The schemes that [`open_url`] knows, for messages.
-#[cfg(feature = "s3")]
-const SUPPORTED: &str = "file://DIRECTORY, s3://BUCKET[/PREFIX]";
-#[cfg(not(feature = "s3"))]
-const SUPPORTED: &str = "file://DIRECTORY";
+/// The schemes that [`open_url`] knows, and how their URLs look.
+const SUPPORTED: &[&str] = &[
+    "file:///DIRECTORY",
+    #[cfg(feature = "s3")]
+    "s3://BUCKET[/PREFIX]",
+];
 
 /// Names that mean something else where a destination's name is expected (receipts, sources of a restore).
 const RESERVED: [&str; 3] = ["all", "node", "quorum"];
-
-/// A value that is never shown, in logs and messages neither.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `value`.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for whoever must send it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// What may be said of a destination beside its URL.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DestinationOptions {
-    /// Where the store's API is, such as `http://127.0.0.1:8333`; without, the provider's own.
-    pub endpoint: Option<String>,
-    /// The provider's region.
-    pub region: Option<String>,
-    /// The public half of a static key.
-    pub access_key_id: Option<String>,
-    /// The secret half of a static key.
-    pub secret_access_key: Option<Secret>,
-    /// Whether the bucket stands in the path instead of the host name; by default if an endpoint is given.
-    pub path_style: Option<bool>,
-}
 
 /// One destination as the configuration describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationConfig {
     /// The name that status, receipts and metrics use.
     pub name: String,
-    /// Where it is: `file:///directory` or `s3://bucket/prefix`.
+    /// Where it is, such as `file:///directory` or `s3://bucket/prefix`.
     pub url: String,
     /// Close a window of level 0 after this long at the latest.
     pub upload_interval: Duration,
@@ -75,7 +38,7 @@ pub enum InvalidDestination {
     )]
     Name(String),
     /// The URL's scheme is none of the supported.
-    #[error("`{url}` is not a destination: supported are {SUPPORTED}")]
+    #[error("`{url}` is not a destination: supported are {}", SUPPORTED.join(", "))]
     Scheme {
         /// The URL as it was given, without what might be secret.
         url: String,
@@ -115,8 +78,8 @@ pub fn open(
 
 /// The destination at `url`, for those who have no configuration of it. Nothing is connected to yet.
 ///
-/// An `s3://` URL may carry `endpoint`, `region` and `path-style` as query parameters; `options` come first, then
-/// these, then `environment`.
+/// A URL may carry options that are no secrets as query parameters, such as `?endpoint=http://127.0.0.1:8333`;
+/// `options` come first, then these, then `environment`.
 ///
 /// # Errors
 /// [`InvalidDestination`] says what does not fit.
@@ -148,7 +111,8 @@ fn open_file(url: &str, path: &str, options: &DestinationOptions) -> Result<Arc<
         return refuse("the directory is missing: write file:///absolute/directory");
     }
     if *options != DestinationOptions::default() {
-        return refuse("a directory has no endpoint, region or keys: remove them");
+        let given = options.given().join(", ");
+        return refuse(&format!("a directory has no {given}: remove them"));
     }
     Ok(Arc::new(FileDestination::new(Path::new(path))))
 }
@@ -163,18 +127,20 @@ pub fn resolve_file_url(url: &str, base: &Path) -> String {
     }
 }
 
-/// A URL as it may be shown: user information and query parameters are cut out.
+/// A URL as it may be shown: what may be a key or a password is cut out, query parameters too.
 pub(super) fn shown(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            // A file's path is no authority: an `@` in it is part of a name.
-            if scheme == "file" { url.to_owned() } else { format!("{scheme}://{host}{path}") }
-        }
-        None => url.to_owned(),
+    // A file's path is no authority: an `@` in it is part of a name.
+    if url.starts_with("file://") {
+        return url.to_owned();
     }
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let Some((user, host)) = authority.rsplit_once('@') else { return url.to_owned() };
+    // Two places can differ in the user alone.
+    let user = if matches!(scheme, "abs" | "sftp") { user.split(':').next().unwrap_or_default() } else { "" };
+    let at = if user.is_empty() { "" } else { "@" };
+    format!("{scheme}://{user}{at}{host}{path}")
 }
 
 #[cfg(test)]
@@ -205,7 +171,7 @@ mod tests {
         for url in ["ftp://host/dir", "/backups", "", "backups", "FILE:///x"] {
             let error = open(&config("x", url), &nothing).err().unwrap();
             assert!(matches!(error, InvalidDestination::Scheme { .. }), "{url}: {error}");
-            assert!(error.to_string().contains("file://DIRECTORY"), "{error}");
+            assert!(error.to_string().contains("file:///DIRECTORY"), "{error}");
         }
     }
 
@@ -235,8 +201,10 @@ mod tests {
     #[test]
     fn secrets_never_show() {
         assert_eq!(shown("s3://key:secret@bucket/prefix?token=1"), "s3://bucket/prefix");
+        assert_eq!(shown("sftp://me:secret@host:22/a@b"), "sftp://me@host:22/a@b");
+        assert_eq!(shown("abs://account@container/x?sas-token=1"), "abs://account@container/x");
+        assert_eq!(shown("file:///a@b?c"), "file:///a@b?c");
         let error = open(&config("x", "ftp://user:hunter2@host/"), &nothing).err().unwrap();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
     }
 }

@@ -2,6 +2,9 @@
 
 mod config;
 mod file;
+mod options;
+#[cfg(feature = "s3")]
+mod parts;
 #[cfg(feature = "s3")]
 mod s3;
 
@@ -12,13 +15,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-pub use config::{
-    DestinationConfig, DestinationOptions, InvalidDestination, Secret, open, open_url, process_environment,
-    resolve_file_url,
-};
+pub use config::{DestinationConfig, InvalidDestination, open, open_url, process_environment, resolve_file_url};
 pub use file::FileDestination;
+pub use options::{DestinationOptions, Secret};
 #[cfg(feature = "s3")]
-pub use s3::{S3Destination, S3Options};
+pub use s3::{Encryption, S3Destination, S3Options};
 
 /// The bytes of an object, piece by piece, as its maker produces them.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;

@@ -31,16 +31,25 @@ pub struct S3Server {
     weed: PathBuf,
     directory: tempfile::TempDir,
     ports: [u16; 4],
+    /// Certificate, key and port.
+    tls: Option<(PathBuf, PathBuf, u16)>,
     child: Option<Child>,
 }
 
 impl S3Server {
     /// Starts one and waits until it answers. `None` if there is no program to start and this is not CI.
     pub async fn start() -> Option<Self> {
+        Self::start_with(None).await
+    }
+
+    /// As [`S3Server::start`]; it also speaks TLS with this certificate and key, if they are given.
+    pub async fn start_with(tls: Option<(PathBuf, PathBuf)>) -> Option<Self> {
         let weed = weed()?;
         for _ in 0..5 {
             let directory = tempfile::tempdir().unwrap();
-            let mut server = Self { weed: weed.clone(), directory, ports: free_ports(), child: None };
+            let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let tls = tls.clone().map(|(certificate, key)| (certificate, key, port()));
+            let mut server = Self { weed: weed.clone(), directory, ports: free_ports(), tls, child: None };
             if server.run().await {
                 return Some(server);
             }
@@ -53,13 +62,18 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.ports[3])
     }
 
+    /// Where it speaks TLS.
+    pub fn tls_endpoint(&self) -> Option<String> {
+        self.tls.as_ref().map(|(_, _, port)| format!("https://127.0.0.1:{port}"))
+    }
+
     pub fn options(&self) -> DestinationOptions {
         DestinationOptions {
             endpoint: Some(self.endpoint()),
             region: Some("us-east-1".to_owned()),
             access_key_id: Some(KEY.to_owned()),
             secret_access_key: Some(Secret::new(SECRET)),
-            path_style: None,
+            ..DestinationOptions::default()
         }
     }
 
@@ -80,7 +94,8 @@ impl S3Server {
     async fn run(&mut self) -> bool {
         let [master, volume, filer, s3] = self.ports;
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
-        let child = Command::new(&self.weed)
+        let mut command = Command::new(&self.weed);
+        command
             .arg("mini")
             .arg(format!("-dir={}", self.directory.path().display()))
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false"])
@@ -94,10 +109,14 @@ impl S3Server {
             .env("AWS_SECRET_ACCESS_KEY", SECRET)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+            .stderr(log);
+        if let Some((certificate, key, port)) = &self.tls {
+            command
+                .arg(format!("-s3.port.https={port}"))
+                .arg(format!("-s3.cert.file={}", certificate.display()))
+                .arg(format!("-s3.key.file={}", key.display()));
+        }
+        self.child = Some(command.spawn().unwrap());
         let destination = open_url(&format!("s3://{BUCKET}/up"), &self.options(), &|_| None).unwrap();
         for _ in 0..300 {
             let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());

@@ -48,14 +48,16 @@ where
     let place = options.endpoint.as_deref().unwrap_or("Amazon S3");
     match error {
         SdkError::TimeoutError(_) => format!("{place} did not answer in time"),
-        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => format!("{place} did not answer in time"),
+        SdkError::DispatchFailure(failure) if failure.is_io() => {
             format!("{place} cannot be reached ({})", innermost(error))
         }
         _ => match (error.code(), error.message(), status(error)) {
             (Some(code), Some(message), _) => format!("{place} answered {code} ({message})"),
             (Some(code), None, _) => format!("{place} answered {code}"),
-            (None, _, Some(status)) => format!("{place} answered with status {status}"),
-            (None, _, None) => DisplayErrorContext(error).to_string(),
+            (None, _, Some(status)) if status >= 300 => format!("{place} answered with status {status}"),
+            // An answer that could not be understood, or none.
+            (None, _, _) => DisplayErrorContext(error).to_string(),
         },
     }
 }

@@ -9,16 +9,18 @@ mod upload;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectError;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use seawall_host::random;
 use tokio::sync::OnceCell;
 
-use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
-pub use options::S3Options;
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts};
+pub use options::{Encryption, S3Options};
 
 /// Larger objects are created by multipart upload.
 const SINGLE_PUT_BYTES: u64 = 64 << 20;
@@ -46,8 +48,40 @@ impl S3Destination {
         Self { options, client: OnceCell::new(), conditional: AtomicBool::new(true) }
     }
 
-    async fn client(&self) -> &Client {
-        self.client.get_or_init(|| client::connect(&self.options)).await
+    async fn client(&self) -> Result<&Client, DestinationError> {
+        let connected = self.client.get_or_try_init(|| client::connect(&self.options)).await;
+        connected.map_err(|cause| DestinationError::Refused {
+            destination: self.options.url.clone(),
+            action: "connect".to_owned(),
+            cause,
+        })
+    }
+
+    /// The key that the store encrypts with and forgets, as requests carry it: algorithm, key, MD5.
+    fn customer_key(&self) -> (Option<String>, Option<String>, Option<String>) {
+        match &self.options.encryption {
+            Some(Encryption::Customer { key, md5 }) => {
+                (Some("AES256".to_owned()), Some(key.reveal().to_owned()), Some(md5.clone()))
+            }
+            _ => (None, None, None),
+        }
+    }
+
+    /// How the store is to encrypt by itself: algorithm and key.
+    fn store_encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
+        match &self.options.encryption {
+            Some(Encryption::Store { sse, kms_key_id }) => (Some(sse.as_str().into()), kms_key_id.clone()),
+            _ => (None, None),
+        }
+    }
+
+    /// The client's settings for a request that sends so many bytes.
+    fn patience_for(&self, bytes: u64) -> Builder {
+        Builder::new().timeout_config(client::timeouts(&self.options, bytes))
+    }
+
+    fn storage_class(&self) -> Option<StorageClass> {
+        self.options.storage_class.as_deref().map(StorageClass::from)
     }
 
     fn key(&self, name: &str) -> String {
@@ -66,7 +100,7 @@ impl S3Destination {
         if !conditional && self.exists(name).await? {
             return Ok(Creation::AlreadyExists);
         }
-        match self.put_object(name, parts, conditional).await {
+        match self.put_object(name, parts, conditional).await? {
             Ok(()) => Ok(Creation::Created),
             Err(error) if conditional && error::already_exists(&error) => Ok(Creation::AlreadyExists),
             Err(error) => Err(self.failed("create", name, &error)),
@@ -78,11 +112,20 @@ impl S3Destination {
         name: &str,
         parts: Vec<Bytes>,
         conditional: bool,
-    ) -> Result<(), SdkError<PutObjectError>> {
+    ) -> Result<Result<(), SdkError<PutObjectError>>, DestinationError> {
+        let (algorithm, key, md5) = self.customer_key();
+        let (sse, kms_key_id) = self.store_encryption();
+        let patience = self.patience_for(parts::length(&parts));
         let request = self
             .client()
-            .await
+            .await?
             .put_object()
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key_id)
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(key)
+            .set_sse_customer_key_md5(md5)
             .bucket(&self.options.bucket)
             .key(self.key(name))
             .content_type("application/octet-stream")
@@ -90,11 +133,20 @@ impl S3Destination {
             .checksum_crc32_c(body::crc32c(&parts))
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .body(body::stream(parts));
-        request.send().await.map(drop)
+        Ok(request.customize().config_override(patience).send().await.map(drop))
     }
 
     async fn exists(&self, name: &str) -> Result<bool, DestinationError> {
-        let request = self.client().await.head_object().bucket(&self.options.bucket).key(self.key(name));
+        let (algorithm, key, md5) = self.customer_key();
+        let request = self
+            .client()
+            .await?
+            .head_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(name))
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(key)
+            .set_sse_customer_key_md5(md5);
         match request.send().await {
             Ok(_) => Ok(true),
             Err(error) => match self.failed("look for", name, &error) {
@@ -110,7 +162,7 @@ impl S3Destination {
         loop {
             let request = self
                 .client()
-                .await
+                .await?
                 .list_objects_v2()
                 .bucket(&self.options.bucket)
                 .prefix(self.key(prefix))
@@ -137,10 +189,14 @@ impl S3Destination {
         }
         // Stores count in signed numbers.
         let last = offset.saturating_add(length - 1).min(i64::MAX as u64);
+        let (algorithm, key, md5) = self.customer_key();
         let request = self
             .client()
-            .await
+            .await?
             .get_object()
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(key)
+            .set_sse_customer_key_md5(md5)
             .bucket(&self.options.bucket)
             .key(self.key(name))
             .range(format!("bytes={offset}-{last}"));
@@ -164,7 +220,7 @@ impl S3Destination {
             }
             pieces.push(piece);
         }
-        Ok(body::join(pieces))
+        Ok(parts::join(pieces))
     }
 
     fn unavailable(&self, action: &str, name: &str, cause: &str) -> DestinationError {
@@ -178,12 +234,12 @@ impl S3Destination {
     /// Creates an object twice: the second time must find the first. Answers whether it did.
     async fn try_conditional_creation(&self) -> Result<bool, DestinationError> {
         let name = format!("@seawall-probe/{:016x}", random::u64());
-        match self.put_object(&name, Vec::new(), true).await {
+        match self.put_object(&name, Vec::new(), true).await? {
             Ok(()) => {}
             Err(error) if error::condition_unknown(&error) => return Ok(false),
             Err(error) => return Err(self.failed("create", &name, &error)),
         }
-        let again = self.put_object(&name, Vec::new(), true).await;
+        let again = self.put_object(&name, Vec::new(), true).await?;
         // Keys that may not delete leave an empty object behind: no reason not to upload.
         if let Err(error) = self.delete_object(&name).await {
             tracing::warn!(destination = self.options.url, %error, "cannot delete what was created to try the store");
@@ -196,7 +252,7 @@ impl S3Destination {
     }
 
     async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
-        let request = self.client().await.delete_object().bucket(&self.options.bucket).key(self.key(name));
+        let request = self.client().await?.delete_object().bucket(&self.options.bucket).key(self.key(name));
         match request.send().await {
             Ok(_) => Ok(()),
             Err(error) => match self.failed("delete", name, &error) {

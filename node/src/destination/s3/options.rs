@@ -1,9 +1,53 @@
 //! What an S3 destination needs to know.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest, Md5};
 use url::Url;
 
 use super::super::config::shown;
+use super::super::options::prefix;
 use super::super::{DestinationOptions, InvalidDestination, Secret};
+
+/// What may be said of this kind of destination.
+const KEYS: &[&str] = &[
+    "endpoint",
+    "region",
+    "access-key-id",
+    "secret-access-key",
+    "path-style",
+    "storage-class",
+    "sse",
+    "sse-kms-key-id",
+    "sse-customer-key",
+    "ca-file",
+    "timeout",
+];
+
+/// Classes whose objects must be thawed for hours before they can be read.
+const ARCHIVES: &[&str] = &["GLACIER", "DEEP_ARCHIVE"];
+
+/// How a store encrypts what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// With keys of the store or of the provider's key service.
+    Store {
+        /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+        sse: String,
+        /// Which key of the key service; without, its default.
+        kms_key_id: Option<String>,
+    },
+    /// With a key that every request carries.
+    Customer {
+        /// 32 bytes, base64.
+        key: Secret,
+        /// Their MD5, base64, by which the store sees that it got them right.
+        md5: String,
+    },
+}
 
 /// Where the objects are and how to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +66,14 @@ pub struct S3Options {
     pub key: Option<(String, Secret)>,
     /// Whether the bucket stands in the path instead of the host name.
     pub path_style: bool,
+    /// How the store is to keep new objects, in its words.
+    pub storage_class: Option<String>,
+    /// How it encrypts them; without, by the bucket's default.
+    pub encryption: Option<Encryption>,
+    /// Certificates to trust beside those of the machine.
+    pub ca_file: Option<PathBuf>,
+    /// How long a request may stand still.
+    pub patience: Duration,
 }
 
 impl S3Options {
@@ -41,38 +93,29 @@ impl S3Options {
         }
         let bucket = parsed.host_str().filter(|host| !host.is_empty() && parsed.port().is_none());
         let bucket = bucket.ok_or_else(|| refuse("write s3://BUCKET/PREFIX".to_owned()))?.to_owned();
-        let mut options = options.clone();
-        for (name, value) in parsed.query_pairs() {
-            let value = Some(value.into_owned());
-            match &*name {
-                "endpoint" => options.endpoint = options.endpoint.or(value),
-                "region" => options.region = options.region.or(value),
-                "path-style" => {
-                    let yes = value.as_deref() == Some("true");
-                    options.path_style = options.path_style.or(Some(yes));
-                }
-                _ => return Err(refuse(format!("`{name}` is unknown: use endpoint, region, path-style"))),
-            }
+        let options = options.complete(&parsed, "s3", KEYS).map_err(refuse)?;
+        let patience = options.patience().map_err(refuse)?;
+        let endpoint = options.http_endpoint(environment, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+        let endpoint = endpoint.map_err(refuse)?;
+        let storage_class = options.storage_class.map(|class| class.to_uppercase());
+        if let Some(class) = storage_class.as_deref().filter(|class| ARCHIVES.contains(class)) {
+            let advice = "use STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR …";
+            return Err(refuse(format!("what is stored as {class} cannot be read when it is needed: {advice}")));
         }
-        let path = parsed.path().trim_matches('/');
-        let prefix = if path.is_empty() { String::new() } else { format!("{}/", decoded(path)) };
-        let endpoint =
-            options.endpoint.or_else(|| environment("AWS_ENDPOINT_URL_S3")).or_else(|| environment("AWS_ENDPOINT_URL"));
-        if let Some(endpoint) = &endpoint {
-            let fine = Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            if !fine {
-                return Err(refuse(format!("the endpoint `{endpoint}` is no URL: write https://HOST[:PORT]")));
-            }
-        }
+        let encryption = encryption(options.sse, options.sse_kms_key_id, options.sse_customer_key).map_err(refuse)?;
         let key = key(options.access_key_id, options.secret_access_key, environment).map_err(refuse)?;
         Ok(Self {
             url: shown(url),
             bucket,
-            prefix,
+            prefix: prefix(&parsed),
             path_style: options.path_style.unwrap_or(endpoint.is_some()),
             endpoint,
             region: options.region,
             key,
+            storage_class,
+            encryption,
+            ca_file: options.ca_file,
+            patience,
         })
     }
 }
@@ -95,19 +138,37 @@ fn key(
     }
 }
 
-/// Percent-encoded octets of a URL's path as what they stand for; what is no UTF-8 stays encoded.
-fn decoded(path: &str) -> String {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let octet = (first == b'%').then(|| tail.get(..2)).flatten();
-        let octet = octet.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        (bytes, rest) = match octet {
-            Some(octet) => ([bytes, vec![octet]].concat(), &tail[2..]),
-            None => ([bytes, vec![first]].concat(), tail),
-        };
+/// How objects are encrypted where they are kept, if something is said about it.
+fn encryption(
+    sse: Option<String>,
+    kms_key_id: Option<String>,
+    customer_key: Option<Secret>,
+) -> Result<Option<Encryption>, String> {
+    let sse = sse.or_else(|| kms_key_id.is_some().then(|| "aws:kms".to_owned()));
+    match (sse, customer_key) {
+        (Some(_), Some(_)) => Err("sse and sse-customer-key exclude each other: remove one".to_owned()),
+        (None, None) => Ok(None),
+        (None, Some(key)) => {
+            match BASE64_STANDARD.decode(key.reveal()) {
+                Ok(bytes) if bytes.len() == 32 => {
+                    let md5 = BASE64_STANDARD.encode(Md5::digest(&bytes));
+                    Ok(Some(Encryption::Customer { key, md5 }))
+                }
+                _ => Err("sse-customer-key: 32 bytes in base64 are needed, such as `openssl rand -base64 32` makes"
+                    .to_owned()),
+            }
+        }
+        (Some(sse), None) => {
+            let known = ["AES256", "aws:kms", "aws:kms:dsse"];
+            if !known.contains(&sse.as_str()) {
+                return Err(format!("sse: `{sse}` is unknown: use {}", known.join(", ")));
+            }
+            if kms_key_id.is_some() && sse == "AES256" {
+                return Err("sse-kms-key-id needs sse: aws:kms".to_owned());
+            }
+            Ok(Some(Encryption::Store { sse, kms_key_id }))
+        }
     }
-    String::from_utf8(bytes).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
@@ -179,5 +240,30 @@ mod tests {
         let half = DestinationOptions { access_key_id: Some("id".to_owned()), ..DestinationOptions::default() };
         let error = S3Options::from_values("s3://b", &half, &nothing).unwrap_err();
         assert!(error.to_string().contains("no secret-access-key"), "{error}");
+    }
+
+    #[test]
+    fn encryption_is_checked_before_anything_is_uploaded() {
+        let with = |options: DestinationOptions| S3Options::from_values("s3://b", &options, &nothing);
+        let default = DestinationOptions::default;
+        let key_id = DestinationOptions { sse_kms_key_id: Some("alias/x".to_owned()), ..default() };
+        let expected = Encryption::Store { sse: "aws:kms".to_owned(), kms_key_id: Some("alias/x".to_owned()) };
+        assert_eq!(with(key_id.clone()).unwrap().encryption, Some(expected));
+        let key = Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let customer = DestinationOptions { sse_customer_key: Some(key.clone()), ..default() };
+        let expected = Encryption::Customer { key, md5: "tP/LI3N87DFaSk0aoqYgzg==".to_owned() };
+        assert_eq!(with(customer.clone()).unwrap().encryption, Some(expected));
+        let sse = |sse: &str| DestinationOptions { sse: Some(sse.to_owned()), ..default() };
+        for (options, says) in [
+            (sse("rot13"), "use AES256, aws:kms"),
+            (DestinationOptions { sse: Some("AES256".to_owned()), ..key_id }, "needs sse: aws:kms"),
+            (DestinationOptions { sse: Some("AES256".to_owned()), ..customer }, "exclude each other"),
+            (DestinationOptions { sse_customer_key: Some(Secret::new("c2hvcnQ=")), ..default() }, "32 bytes"),
+            (DestinationOptions { storage_class: Some("glacier".to_owned()), ..default() }, "cannot be read"),
+            (DestinationOptions { password: Some(Secret::new("x")), ..default() }, "`password` means nothing to s3://"),
+        ] {
+            let error = with(options).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

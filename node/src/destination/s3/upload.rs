@@ -3,10 +3,9 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use futures::StreamExt;
 use seawall_host::task;
 
-use super::super::{ByteStream, Creation, Destination, DestinationError};
+use super::super::{ByteStream, Creation, Destination, DestinationError, parts};
 use super::{S3Destination, body, error};
 
 /// The smallest part; memory holds one at a time.
@@ -20,26 +19,6 @@ fn part_bytes(size_hint: Option<u64>, number: u64) -> u64 {
     let hinted = size_hint.unwrap_or(0) / MOST_PARTS + 1;
     let grown = PART_BYTES << (number / 1_000).min(6);
     hinted.next_multiple_of(1 << 20).max(grown)
-}
-
-/// Collects from `content` until there are `wanted` bytes, or it ends.
-async fn collect(content: &mut ByteStream, carry: &mut Bytes, wanted: u64) -> std::io::Result<(Vec<Bytes>, bool)> {
-    let mut parts = Vec::new();
-    let mut missing = usize::try_from(wanted).unwrap_or(usize::MAX);
-    loop {
-        let take = carry.split_to(carry.len().min(missing));
-        missing -= take.len();
-        if !take.is_empty() {
-            parts.push(take);
-        }
-        if missing == 0 {
-            return Ok((parts, false));
-        }
-        match content.next().await {
-            Some(piece) => *carry = piece?,
-            None => return Ok((parts, true)),
-        }
-    }
 }
 
 /// An upload under way: the parts of one that is given up are deleted, also when it is dropped.
@@ -77,10 +56,10 @@ impl S3Destination {
             cause: error.to_string(),
         };
         let mut carry = Bytes::new();
-        let (mut parts, mut ended) =
-            collect(&mut content, &mut carry, part_bytes(size_hint, 0)).await.map_err(unreadable)?;
+        let (mut pieces, mut ended) =
+            parts::collect(&mut content, &mut carry, part_bytes(size_hint, 0)).await.map_err(unreadable)?;
         if ended {
-            return self.put(name, parts).await;
+            return self.put(name, pieces).await;
         }
         // A completion that finds the object there has uploaded everything in vain: look first.
         if self.exists(name).await? {
@@ -89,13 +68,13 @@ impl S3Destination {
         let mut multipart = self.begin(name).await?;
         let mut completed = Vec::new();
         loop {
-            completed.push(self.upload_part(name, &multipart, completed.len(), parts).await?);
+            completed.push(self.upload_part(name, &multipart, completed.len(), pieces).await?);
             if ended {
                 break;
             }
             let wanted = part_bytes(size_hint, completed.len() as u64);
-            (parts, ended) = collect(&mut content, &mut carry, wanted).await.map_err(unreadable)?;
-            if parts.is_empty() {
+            (pieces, ended) = parts::collect(&mut content, &mut carry, wanted).await.map_err(unreadable)?;
+            if pieces.is_empty() {
                 break;
             }
         }
@@ -103,13 +82,21 @@ impl S3Destination {
     }
 
     async fn begin(&self, name: &str) -> Result<Multipart, DestinationError> {
-        let client = self.client().await.clone();
+        let client = self.client().await?.clone();
+        let (algorithm, customer_key, md5) = self.customer_key();
+        let (sse, kms_key_id) = self.store_encryption();
         let (bucket, key) = (self.options.bucket.clone(), self.key(name));
         let request = client
             .create_multipart_upload()
             .bucket(&bucket)
             .key(&key)
             .content_type("application/octet-stream")
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key_id)
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(customer_key)
+            .set_sse_customer_key_md5(md5)
             .checksum_algorithm(ChecksumAlgorithm::Crc32C);
         let answer = request.send().await.map_err(|error| self.failed("create", name, &error))?;
         let upload = answer.upload_id().map(str::to_owned);
@@ -124,10 +111,12 @@ impl S3Destination {
         name: &str,
         multipart: &Multipart,
         number: usize,
-        parts: Vec<Bytes>,
+        pieces: Vec<Bytes>,
     ) -> Result<CompletedPart, DestinationError> {
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
-        let checksum = body::crc32c(&parts);
+        let checksum = body::crc32c(&pieces);
+        let patience = self.patience_for(parts::length(&pieces));
+        let (algorithm, key, md5) = self.customer_key();
         let request = multipart
             .client
             .upload_part()
@@ -135,10 +124,14 @@ impl S3Destination {
             .key(&multipart.key)
             .set_upload_id(multipart.upload.clone())
             .part_number(number)
-            .content_length(body::length(&parts))
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(key)
+            .set_sse_customer_key_md5(md5)
+            .content_length(body::length(&pieces))
             .checksum_crc32_c(&checksum)
-            .body(body::stream(parts));
-        let answer = request.send().await.map_err(|error| self.failed("upload a part of", name, &error))?;
+            .body(body::stream(pieces));
+        let answer = request.customize().config_override(patience).send().await;
+        let answer = answer.map_err(|error| self.failed("upload a part of", name, &error))?;
         let part = CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag);
         Ok(part.checksum_crc32_c(checksum).build())
     }
@@ -150,6 +143,7 @@ impl S3Destination {
         parts: Vec<CompletedPart>,
     ) -> Result<Creation, DestinationError> {
         let conditional = self.creates_conditionally();
+        let (algorithm, key, md5) = self.customer_key();
         let request = multipart
             .client
             .complete_multipart_upload()
@@ -157,6 +151,9 @@ impl S3Destination {
             .key(&multipart.key)
             .set_upload_id(multipart.upload.clone())
             .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .set_sse_customer_algorithm(algorithm)
+            .set_sse_customer_key(key)
+            .set_sse_customer_key_md5(md5)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
         match request.send().await {
             Ok(_) => {
@@ -171,8 +168,6 @@ impl S3Destination {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-
     use super::*;
 
     #[test]
@@ -184,21 +179,5 @@ mod tests {
         let unhinted: u64 = (0..10_000).map(|number| part_bytes(None, number)).sum();
         assert!(unhinted >= 4 << 40, "{unhinted}");
         assert_eq!(part_bytes(Some(1 << 30), 0), PART_BYTES);
-    }
-
-    #[tokio::test]
-    async fn parts_are_cut_exactly_and_nothing_is_lost() {
-        let pieces = ["abc", "", "defgh", "i"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
-        let mut content = stream::iter(pieces).boxed();
-        let mut carry = Bytes::new();
-        let mut seen = Vec::new();
-        loop {
-            let (parts, ended) = collect(&mut content, &mut carry, 4).await.unwrap();
-            seen.push(String::from_utf8(parts.concat()).unwrap());
-            if ended {
-                break;
-            }
-        }
-        assert_eq!(seen, ["abcd", "efgh", "i"]);
     }
 }

@@ -1,0 +1,14 @@
+//! Every kind of destination keeps the same contract, against a real server.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, unreachable_pub)]
+
+mod program;
+mod proxy;
+mod suite;
+
+mod file;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+#[path = "../s3_server/mod.rs"]
+mod s3_server;
