@@ -11,6 +11,8 @@ const SUPPORTED: &[&str] = &[
     "file:///DIRECTORY",
     #[cfg(feature = "s3")]
     "s3://BUCKET[/PREFIX]",
+    #[cfg(feature = "sftp")]
+    "sftp://USER@HOST[:PORT]/DIRECTORY",
 ];
 
 /// Names that mean something else where a destination's name is expected (receipts, sources of a restore).
@@ -97,6 +99,11 @@ pub fn open_url(
         "s3" => {
             let options = super::S3Options::from_values(url, options, environment)?;
             Ok(Arc::new(super::S3Destination::new(options)))
+        }
+        #[cfg(feature = "sftp")]
+        "sftp" => {
+            let options = super::SftpOptions::from_values(url, options, environment)?;
+            Ok(Arc::new(super::SftpDestination::new(options)))
         }
         _ => {
             let _ = environment;

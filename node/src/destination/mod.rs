@@ -3,10 +3,12 @@
 mod config;
 mod file;
 mod options;
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "sftp"))]
 mod parts;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "sftp")]
+mod sftp;
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ pub use file::FileDestination;
 pub use options::{DestinationOptions, Secret};
 #[cfg(feature = "s3")]
 pub use s3::{Encryption, S3Destination, S3Options};
+#[cfg(feature = "sftp")]
+pub use sftp::{HostProof, PinnedKeys, SftpDestination, SftpOptions};
 
 /// The bytes of an object, piece by piece, as its maker produces them.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;

@@ -128,7 +128,7 @@ impl DestinationOptions {
 }
 
 /// What destinations that are reached through the network have in common.
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "sftp"))]
 mod remote {
     use url::Url;
 
@@ -238,7 +238,7 @@ mod remote {
     }
 }
 
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "sftp"))]
 pub(super) use remote::decoded;
 #[cfg(feature = "s3")]
 pub(super) use remote::prefix;

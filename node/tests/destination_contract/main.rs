@@ -12,3 +12,5 @@ mod s3;
 #[cfg(feature = "s3")]
 #[path = "../s3_server/mod.rs"]
 mod s3_server;
+#[cfg(feature = "sftp")]
+mod sftp;
