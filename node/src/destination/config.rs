@@ -11,6 +11,8 @@ const SUPPORTED: &[&str] = &[
     "file:///DIRECTORY",
     #[cfg(feature = "s3")]
     "s3://BUCKET[/PREFIX]",
+    #[cfg(feature = "abs")]
+    "abs://[ACCOUNT@]CONTAINER[/PREFIX]",
     #[cfg(feature = "sftp")]
     "sftp://USER@HOST[:PORT]/DIRECTORY",
 ];
@@ -99,6 +101,11 @@ pub fn open_url(
         "s3" => {
             let options = super::S3Options::from_values(url, options, environment)?;
             Ok(Arc::new(super::S3Destination::new(options)))
+        }
+        #[cfg(feature = "abs")]
+        "abs" => {
+            let options = super::AzureOptions::from_values(url, options, environment)?;
+            Ok(Arc::new(super::AzureDestination::new(options)))
         }
         #[cfg(feature = "sftp")]
         "sftp" => {

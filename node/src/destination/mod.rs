@@ -1,9 +1,11 @@
 //! Destinations: places outside the cluster that hold segments and snapshots. One file a kind behind one small trait.
 
+#[cfg(feature = "abs")]
+mod abs;
 mod config;
 mod file;
 mod options;
-#[cfg(any(feature = "s3", feature = "sftp"))]
+#[cfg(any(feature = "abs", feature = "s3", feature = "sftp"))]
 mod parts;
 #[cfg(feature = "s3")]
 mod s3;
@@ -17,6 +19,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+#[cfg(feature = "abs")]
+pub use abs::{AzureCredentials, AzureDestination, AzureOptions};
 pub use config::{DestinationConfig, InvalidDestination, open, open_url, process_environment, resolve_file_url};
 pub use file::FileDestination;
 pub use options::{DestinationOptions, Secret};

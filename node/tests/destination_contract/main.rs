@@ -6,6 +6,8 @@ mod program;
 mod proxy;
 mod suite;
 
+#[cfg(feature = "abs")]
+mod abs;
 mod file;
 #[cfg(feature = "s3")]
 mod s3;
