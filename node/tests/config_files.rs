@@ -77,6 +77,30 @@ fn takes_the_documented_agent_file() {
 }
 
 #[test]
+fn takes_every_kind_of_destination() {
+    let more = r#"  - { name: gcs, url: "gs://bucket/x", credentials-file: gcs.json, storage-class: NEARLINE, timeout: 30s }
+  - { name: azure, url: "abs://acc@box/x", account-key: "aHVudGVyMg==" }
+  - { name: signed, url: "abs://acc@other/x", sas-token: "sv=1&sig=hunter2", ca-file: ca.pem }
+  - { name: connected, url: "abs://third/x", connection-string: "AccountName=acc;AccountKey=aHVudGVyMg==" }
+  - { name: host, url: "sftp://me@host:2222/x", key-file: id, key-passphrase: "${SECRET}", known-hosts: hosts }
+  - { name: print, url: "sftp://me@host/y", password: "${SECRET}", host-key: "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU" }
+"#;
+    let config = node(&format!("{NODE}{more}")).unwrap();
+    let [gcs, azure, signed, connected, host, print] = &config.destinations[2..] else { panic!("{config:?}") };
+    assert_eq!(gcs.options.credentials_file, Some(PathBuf::from("/etc/seawall/gcs.json")));
+    assert_eq!(
+        (gcs.options.timeout, gcs.options.storage_class.as_deref()),
+        (Some(Duration::from_secs(30)), Some("NEARLINE"))
+    );
+    assert!(azure.options.account_key.is_some() && connected.options.connection_string.is_some());
+    assert_eq!(signed.options.ca_file, Some(PathBuf::from("/etc/seawall/ca.pem")));
+    assert_eq!(host.options.key_file, Some(PathBuf::from("/etc/seawall/id")));
+    assert_eq!(host.options.known_hosts, Some(PathBuf::from("/etc/seawall/hosts")));
+    assert_eq!(print.options.password.as_ref().unwrap().reveal(), "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
 fn secrets_show_nowhere() {
     let config = node(NODE).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -134,7 +158,11 @@ fn contradictions_are_refused() {
         ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: soon", 6, "10s"),
-        ("upload-interval: 10s", "region: eu", 6, "remove them"),
+        ("upload-interval: 10s", "region: eu", 6, "has no region: remove them"),
+        ("region: us-east-1", "host-key: x", 7, "`host-key` means nothing to s3://"),
+        ("region: us-east-1", "timeout: soon", 7, "timeout"),
+        ("region: us-east-1", "timeout: 2h", 7, "within 100ms and 1h"),
+        ("region: us-east-1", "sse: rot13", 7, "use AES256, aws:kms"),
         ("http://127.0.0.1:8333", "127.0.0.1:8333", 7, "is no URL"),
         ("s3://bucket/prefix", "ftp://bucket/prefix", 7, "supported are"),
         (", secret-access-key: \"${SECRET}\"", "", 7, "needs a secret-access-key"),

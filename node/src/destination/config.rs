@@ -11,6 +11,8 @@ const SUPPORTED: &[&str] = &[
     "file:///DIRECTORY",
     #[cfg(feature = "s3")]
     "s3://BUCKET[/PREFIX]",
+    #[cfg(feature = "gs")]
+    "gs://BUCKET[/PREFIX]",
     #[cfg(feature = "abs")]
     "abs://[ACCOUNT@]CONTAINER[/PREFIX]",
     #[cfg(feature = "sftp")]
@@ -101,6 +103,11 @@ pub fn open_url(
         "s3" => {
             let options = super::S3Options::from_values(url, options, environment)?;
             Ok(Arc::new(super::S3Destination::new(options)))
+        }
+        #[cfg(feature = "gs")]
+        "gs" => {
+            let options = super::GoogleOptions::from_values(url, options, environment)?;
+            Ok(Arc::new(super::GoogleDestination::new(options)))
         }
         #[cfg(feature = "abs")]
         "abs" => {

@@ -4,8 +4,10 @@
 mod abs;
 mod config;
 mod file;
+#[cfg(feature = "gs")]
+mod gs;
 mod options;
-#[cfg(any(feature = "abs", feature = "s3", feature = "sftp"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 mod parts;
 #[cfg(feature = "s3")]
 mod s3;
@@ -23,6 +25,8 @@ use futures::stream::BoxStream;
 pub use abs::{AzureCredentials, AzureDestination, AzureOptions};
 pub use config::{DestinationConfig, InvalidDestination, open, open_url, process_environment, resolve_file_url};
 pub use file::FileDestination;
+#[cfg(feature = "gs")]
+pub use gs::{GoogleCredentials, GoogleDestination, GoogleOptions};
 pub use options::{DestinationOptions, Secret};
 #[cfg(feature = "s3")]
 pub use s3::{Encryption, S3Destination, S3Options};

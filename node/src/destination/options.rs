@@ -128,7 +128,7 @@ impl DestinationOptions {
 }
 
 /// What destinations that are reached through the network have in common.
-#[cfg(any(feature = "abs", feature = "s3", feature = "sftp"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 mod remote {
     use url::Url;
 
@@ -200,7 +200,7 @@ mod remote {
         }
 
         /// The endpoint that is configured or stands in one of these variables; refuses what is no `http` URL.
-        #[cfg(any(feature = "abs", feature = "s3"))]
+        #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
         pub(in super::super) fn http_endpoint(
             &self,
             environment: &dyn Fn(&str) -> Option<String>,
@@ -231,16 +231,16 @@ mod remote {
     }
 
     /// What stands before every name in a bucket: the URL's path with one slash behind it, or nothing.
-    #[cfg(any(feature = "abs", feature = "s3"))]
+    #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
     pub(in super::super) fn prefix(url: &Url) -> String {
         let path = url.path().trim_matches('/');
         if path.is_empty() { String::new() } else { format!("{}/", decoded(path)) }
     }
 }
 
-#[cfg(any(feature = "abs", feature = "s3", feature = "sftp"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 pub(super) use remote::decoded;
-#[cfg(any(feature = "abs", feature = "s3"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
 pub(super) use remote::prefix;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The bytes of an object on their way through requests and answers, in pieces that are never joined needlessly.
 
 // Each kind of destination uses some of it.
-#![cfg_attr(not(all(feature = "abs", feature = "s3", feature = "sftp")), allow(dead_code))]
+#![cfg_attr(not(all(feature = "abs", feature = "gs", feature = "s3", feature = "sftp")), allow(dead_code))]
 
 use std::io;
 
@@ -65,7 +65,7 @@ pub(super) fn join(mut pieces: Vec<Bytes>) -> Bytes {
     joined.freeze()
 }
 
-#[cfg(any(feature = "abs", feature = "s3"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
 mod body {
     use std::convert::Infallible;
     use std::pin::Pin;
@@ -117,7 +117,7 @@ mod body {
     }
 }
 
-#[cfg(any(feature = "abs", feature = "s3"))]
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
 pub(super) use body::Parts;
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ mod suite;
 #[cfg(feature = "abs")]
 mod abs;
 mod file;
+#[cfg(feature = "gs")]
+mod gs;
+#[cfg(feature = "gs")]
+mod gs_double;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "s3")]
