@@ -102,7 +102,11 @@ impl S3Options {
             let advice = "use STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR …";
             return Err(refuse(format!("what is stored as {class} cannot be read when it is needed: {advice}")));
         }
-        let encryption = encryption(options.sse, options.sse_kms_key_id, options.sse_customer_key).map_err(refuse)?;
+        let mut customer_key = options.sse_customer_key;
+        if options.sse.is_none() && options.sse_kms_key_id.is_none() {
+            customer_key = customer_key.or_else(|| environment("SEAWALL_SSE_CUSTOMER_KEY").map(Secret::new));
+        }
+        let encryption = encryption(options.sse, options.sse_kms_key_id, customer_key).map_err(refuse)?;
         let key = key(options.access_key_id, options.secret_access_key, environment).map_err(refuse)?;
         Ok(Self {
             url: shown(url),
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn configured_values_go_before_the_url_and_the_environment() {
-        let environment = |name: &str| Some(format!("http://{name}"));
+        let environment = |name: &str| name.starts_with("AWS_").then(|| format!("http://{name}"));
         let configured = DestinationOptions {
             endpoint: Some("https://here".to_owned()),
             access_key_id: Some("id".to_owned()),
@@ -226,7 +230,7 @@ mod tests {
         let (id, secret) = options.key.unwrap();
         assert_eq!((id.as_str(), secret.reveal()), ("litestream_access_key_id", "litestream_secret_access_key"));
         // The SDK's own variables are found by its chain, and go first.
-        let both = |name: &str| Some(format!("http://{name}"));
+        let both = |name: &str| (!name.starts_with("SEAWALL_")).then(|| format!("http://{name}"));
         assert_eq!(S3Options::from_values("s3://b", &DestinationOptions::default(), &both).unwrap().key, None);
     }
 
@@ -251,8 +255,12 @@ mod tests {
         assert_eq!(with(key_id.clone()).unwrap().encryption, Some(expected));
         let key = Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
         let customer = DestinationOptions { sse_customer_key: Some(key.clone()), ..default() };
-        let expected = Encryption::Customer { key, md5: "tP/LI3N87DFaSk0aoqYgzg==".to_owned() };
+        let expected = Encryption::Customer { key: key.clone(), md5: "tP/LI3N87DFaSk0aoqYgzg==".to_owned() };
         assert_eq!(with(customer.clone()).unwrap().encryption, Some(expected));
+        // For a restore, which is given a URL alone.
+        let variable = |name: &str| (name == "SEAWALL_SSE_CUSTOMER_KEY").then(|| key.reveal().to_owned());
+        let found = S3Options::from_values("s3://b", &default(), &variable).unwrap().encryption;
+        assert_eq!(found, with(customer.clone()).unwrap().encryption);
         let sse = |sse: &str| DestinationOptions { sse: Some(sse.to_owned()), ..default() };
         for (options, says) in [
             (sse("rot13"), "use AES256, aws:kms"),

@@ -95,7 +95,10 @@ impl SftpOptions {
             user,
             root: root(parsed.path()),
             password: options.password.or_else(|| environment("SSHPASS").map(Secret::new)),
-            key: options.key_file.map(|file| (file, options.key_passphrase)),
+            key: options.key_file.map(|file| {
+                let passphrase = options.key_passphrase;
+                (file, passphrase.or_else(|| environment("SEAWALL_KEY_PASSPHRASE").map(Secret::new)))
+            }),
             agent: environment("SSH_AUTH_SOCK").map(PathBuf::from),
             host_proof,
             patience,
