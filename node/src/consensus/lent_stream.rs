@@ -28,12 +28,6 @@ pub(super) fn lend<S: Stream>(stream: S) -> (Lent<S>, Lease<S>) {
     (Lent { shared: Arc::clone(&shared) }, Lease { shared })
 }
 
-impl<S> Shared<S> {
-    fn take(&self) -> Option<S> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 impl<S: Stream + Unpin> Stream for Lent<S> {
     type Item = S::Item;
 
@@ -48,7 +42,9 @@ impl<S: Stream + Unpin> Stream for Lent<S> {
 
 impl<S> Drop for Lease<S> {
     fn drop(&mut self) {
-        drop(self.shared.take());
+        let stream = self.shared.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Outside of the lock: what it holds may poll, too.
+        drop(stream);
         self.shared.polled_by.wake();
     }
 }

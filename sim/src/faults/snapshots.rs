@@ -124,8 +124,8 @@ async fn leave_open(stage: &Stage) -> Option<Arc<Host>> {
     Some(host)
 }
 
-/// Has an application change a database, and then all of it, and its agent stand still in the midst of shipping that: on a bad network
-/// its messages come one by one.
+/// Has an application change a database, and then all of it, and its agent stand still in the midst of shipping that: on a
+/// bad network its messages come one by one.
 async fn stand_still(stage: &Stage) -> Option<Arc<Host>> {
     let host = stage.hosts[draw(|random| random.index(stage.hosts.len()))].clone();
     let sources = host.application.sources();

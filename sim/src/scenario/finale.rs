@@ -263,9 +263,7 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
         let given = match given {
             Ok(given) => given,
             // A destination whose leader never had the log goes on from a snapshot; the gap shows.
-            Err(RestoreFailure::Refused(_)) if has_excused_gap(stage) => {
-                continue;
-            }
+            Err(RestoreFailure::Refused(_)) if has_excused_gap(stage) => continue,
             // It may have lost anything, but what it gives must be true.
             Err(RestoreFailure::Refused(_)) if matches!(origin, Origin::Place(index) if stage.is_liar(index)) => {
                 continue;

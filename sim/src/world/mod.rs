@@ -139,19 +139,19 @@ impl SimWorld {
     /// Counts that a rare path was taken.
     pub fn reached(&self, path: &'static str) {
         let machine = self.machine();
-        let mut state = self.state();
-        *state.reached.entry(path).or_default() += 1;
-        state.reached_on.insert((path, machine));
+        *self.state().reached.entry((path, machine)).or_default() += 1;
     }
 
     /// How often each rare path was taken.
     pub fn paths_reached(&self) -> BTreeMap<&'static str, u64> {
-        self.state().reached.clone()
+        let mut paths = BTreeMap::new();
+        self.state().reached.iter().for_each(|((path, _), count)| *paths.entry(*path).or_default() += count);
+        paths
     }
 
     /// Whether a machine took a rare path.
     pub fn has_reached(&self, machine: Machine, path: &'static str) -> bool {
-        self.state().reached_on.contains(&(path, machine))
+        self.state().reached.contains_key(&(path, machine))
     }
 
     /// Ends the run: `property` does not hold. The first violation counts.

@@ -1,6 +1,6 @@
 //! What a world knows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -60,9 +60,8 @@ pub(crate) struct State {
     pub(super) timer_count: u64,
     pub(super) polls: u64,
     pub(super) trace: Trace,
-    pub(super) reached: BTreeMap<&'static str, u64>,
-    /// Where each of them was.
-    pub(super) reached_on: BTreeSet<(&'static str, Machine)>,
+    /// How often each rare path was taken on each machine.
+    pub(super) reached: BTreeMap<(&'static str, Machine), u64>,
     pub(super) deaths: VecDeque<Death>,
     pub(super) violation: Option<Violation>,
     streams: Vec<Random>,
@@ -82,7 +81,6 @@ impl State {
             polls: 0,
             trace: Trace::new(trace),
             reached: BTreeMap::new(),
-            reached_on: BTreeSet::new(),
             deaths: VecDeque::new(),
             violation: None,
             streams: Stream::ALL.iter().map(|stream| Random::new(seed, *stream)).collect(),
