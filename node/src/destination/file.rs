@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use seawall_host::disk::{self, File, OpenMode};
 use seawall_host::random;
+use seawall_host::time::UnixMillis;
 
 use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
 
@@ -17,7 +18,8 @@ use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
 ///
 /// A creation writes a temporary file beside its target, syncs it, and gives it its name by a hard link, which fails
 /// if the name is taken: so an object is there whole or not at all, and is never replaced. Temporary files that a
-/// crash left behind are not listed.
+/// crash left behind are not listed; when they are a day old, the next process to write into their directory removes
+/// them.
 #[derive(Debug)]
 pub struct FileDestination {
     root: PathBuf,
@@ -69,6 +71,7 @@ impl FileDestination {
             return Ok(());
         }
         disk::create_directories(directory).await?;
+        sweep(directory).await;
         self.durable.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned());
         Ok(())
     }
@@ -80,7 +83,7 @@ impl FileDestination {
         self.ensure_directory(directory).await.map_err(fail)?;
         let file_name = target.file_name().unwrap_or_default().to_string_lossy();
         self.remove_abandoned().await;
-        let path = directory.join(format!(".{file_name}.{:016x}.tmp", random::u64()));
+        let path = directory.join(temporary_name(&file_name, UnixMillis::now()));
         let temporary = Temporary { path, removed: false, abandoned: Arc::clone(&self.abandoned) };
         let file = File::open(&temporary.path, OpenMode::CreateNew).await.map_err(fail)?;
         let mut offset = 0;
@@ -173,8 +176,32 @@ impl FileDestination {
     }
 }
 
+/// How old a temporary file is when it is of no use to anybody, in milliseconds.
+const STALE_MILLIS: i64 = 24 * 3600 * 1000;
+
+fn temporary_name(file_name: &str, now: UnixMillis) -> String {
+    format!(".{file_name}.{:016x}.{:016x}.tmp", now.0, random::u64())
+}
+
 fn is_temporary(file_name: &str) -> bool {
     file_name.starts_with('.') && file_name.ends_with(".tmp")
+}
+
+/// Whether a temporary file was begun more than a day before `now`, as its name has it.
+fn is_stale(file_name: &str, now: UnixMillis) -> bool {
+    let begun = file_name.rsplit('.').nth(2).filter(|begun| begun.len() == 16);
+    let begun = begun.and_then(|begun| i64::from_str_radix(begun, 16).ok());
+    is_temporary(file_name) && begun.is_some_and(|begun| begun.saturating_add(STALE_MILLIS) < now.0)
+}
+
+/// Removes the temporary files that crashes left in `directory`. It may be in vain: they do no harm but take room.
+async fn sweep(directory: &Path) {
+    let now = UnixMillis::now();
+    for entry in disk::list(directory).await.unwrap_or_default() {
+        if is_stale(&entry.name, now) {
+            let _ = disk::remove_file(&directory.join(&entry.name)).await;
+        }
+    }
 }
 
 /// A temporary file. Whatever becomes of its creation, it is removed sooner or later.
@@ -201,79 +228,81 @@ impl Drop for Temporary {
     }
 }
 
+#[async_trait]
 impl Destination for FileDestination {
     fn url(&self) -> &str {
         &self.url
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let name = format!("@seawall-probe/{:016x}", random::u64());
-            self.create(&name, Vec::new()).await?;
-            self.delete(&name).await
-        }
-        .boxed()
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let name = format!("@seawall-probe/{:016x}", random::u64());
+        self.create(&name, Vec::new()).await?;
+        self.delete(&name).await
     }
 
     fn creates_conditionally(&self) -> bool {
         true
     }
 
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.create_file(&name, stream::iter(parts.into_iter().map(Ok)).boxed()).await }.boxed()
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        self.create_file(name, stream::iter(parts.into_iter().map(Ok)).boxed()).await
     }
 
-    fn create_streaming(
+    async fn create_streaming(
         &self,
         name: &str,
         _size_hint: Option<u64>,
         content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.create_file(&name, content).await }.boxed()
+    ) -> Result<Creation, DestinationError> {
+        self.create_file(name, content).await
     }
 
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let path = self.path_of("read", &name)?;
-            let read = async {
-                let file = File::open(&path, OpenMode::Read).await?;
-                let length = length.min(file.len().await?.saturating_sub(offset));
-                let length = usize::try_from(length).map_err(io::Error::other)?;
-                file.read_at(offset, length).await
-            };
-            read.await.map_err(|error| self.error("read", &name, &error))
-        }
-        .boxed()
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+        let path = self.path_of("read", name)?;
+        let read = async {
+            let file = File::open(&path, OpenMode::Read).await?;
+            let length = length.min(file.len().await?.saturating_sub(offset));
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            file.read_at(offset, length).await
+        };
+        read.await.map_err(|error| self.error("read", name, &error))
     }
 
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move {
-            let directory = prefix.rfind('/').map_or("", |at| &prefix[..=at]);
-            if !directory.is_empty() {
-                self.path_of("list", directory.trim_end_matches('/'))?;
-            }
-            self.walk(directory, &prefix).await.map_err(|error| self.error("list", &prefix, &error))
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+        let directory = prefix.rfind('/').map_or("", |at| &prefix[..=at]);
+        if !directory.is_empty() {
+            self.path_of("list", directory.trim_end_matches('/'))?;
         }
-        .boxed()
+        self.walk(directory, prefix).await.map_err(|error| self.error("list", prefix, &error))
     }
 
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let path = self.path_of("delete", &name)?;
-            let removal = async {
-                disk::remove_file(&path).await?;
-                disk::sync_directory(path.parent().unwrap_or(&self.root)).await
-            };
-            match removal.await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("delete", &name, &error)),
-                _ => Ok(()),
-            }
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
+        let path = self.path_of("delete", name)?;
+        let removal = async {
+            disk::remove_file(&path).await?;
+            disk::sync_directory(path.parent().unwrap_or(&self.root)).await
+        };
+        match removal.await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error("delete", name, &error)),
+            _ => Ok(()),
         }
-        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_temporary_files_of_yesterday_are_stale() {
+        seawall_host::real::install();
+        let begun = UnixMillis(1_800_000_000_000);
+        let name = temporary_name("0-1.seg", begun);
+        assert!(is_temporary(&name) && !is_stale(&name, begun));
+        assert!(!is_stale(&name, UnixMillis(begun.0 + STALE_MILLIS)), "it may still be written");
+        assert!(is_stale(&name, UnixMillis(begun.0 + STALE_MILLIS + 1)));
+        for other in ["0-1.seg", ".tmp", ".a.tmp", ".a.b.c.tmp", ".a.0000000000000000.c", "a.0.0.tmp"] {
+            assert!(!is_stale(other, UnixMillis(i64::MAX)), "{other}");
+        }
     }
 }

@@ -9,6 +9,8 @@ mod gs;
 mod options;
 #[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 mod parts;
+#[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
+mod probe;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "sftp")]
@@ -17,8 +19,8 @@ mod sftp;
 use std::io;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 #[cfg(feature = "abs")]
@@ -98,6 +100,7 @@ pub enum DestinationError {
 }
 
 /// A place outside the cluster that holds objects. Names are `/`-separated paths below its root.
+#[async_trait]
 pub trait Destination: Send + Sync + 'static {
     /// Where it is, for people; never shows a secret.
     fn url(&self) -> &str;
@@ -106,25 +109,25 @@ pub trait Destination: Send + Sync + 'static {
     ///
     /// # Errors
     /// As creating an object would give: it tells an operator early what is wrong.
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>>;
+    async fn probe(&self) -> Result<(), DestinationError>;
     /// Whether creation is atomic against other creators of the same name, as far as is known.
     fn creates_conditionally(&self) -> bool;
     /// Creates an object from `parts`, one behind the other, durable when this returns; never overwrites.
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>>;
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError>;
     /// As [`Destination::create`], for objects too large to be held in memory. `size_hint` is their length in bytes
     /// if it is known, roughly; the length itself is where `content` ends.
-    fn create_streaming(
+    async fn create_streaming(
         &self,
         name: &str,
         size_hint: Option<u64>,
         content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>>;
+    ) -> Result<Creation, DestinationError>;
     /// Reads `length` bytes from `offset`; fewer only where the object ends.
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>>;
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError>;
     /// Lists every object whose name begins with `prefix`, in the order of names.
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>>;
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError>;
     /// Removes an object; fine if it is not there.
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>>;
+    async fn delete(&self, name: &str) -> Result<(), DestinationError>;
 }
 
 /// A destination under the name its configuration gives it.

@@ -130,6 +130,9 @@ impl DestinationOptions {
 /// What destinations that are reached through the network have in common.
 #[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 mod remote {
+    #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
+    use std::path::Path;
+
     use url::Url;
 
     use super::*;
@@ -217,6 +220,13 @@ mod remote {
         }
     }
 
+    /// The certificates (PEM) in `file`, at most 4 MiB of them.
+    #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
+    pub(in super::super) async fn read_ca_file(file: &Path) -> Result<bytes::Bytes, String> {
+        let read = seawall_host::disk::read_file(file, 4 << 20).await;
+        read.map_err(|error| format!("ca-file: {}: {error}", file.display()))
+    }
+
     /// Percent-encoded octets of a URL's path as what they stand for; what is no UTF-8 stays encoded.
     pub(in super::super) fn decoded(path: &str) -> String {
         let mut bytes = Vec::with_capacity(path.len());
@@ -230,6 +240,16 @@ mod remote {
         String::from_utf8(bytes).unwrap_or_else(|_| path.to_owned())
     }
 
+    /// The bucket that a URL names, which carries no keys; `advice` names what does.
+    #[cfg(any(feature = "gs", feature = "s3"))]
+    pub(in super::super) fn bucket(url: &Url, kind: &str, advice: &str) -> Result<String, String> {
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("keys do not belong into a URL: use {advice}"));
+        }
+        let bucket = url.host_str().filter(|host| !host.is_empty() && url.port().is_none());
+        bucket.map(str::to_owned).ok_or_else(|| format!("write {kind}://BUCKET/PREFIX"))
+    }
+
     /// What stands before every name in a bucket: the URL's path with one slash behind it, or nothing.
     #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
     pub(in super::super) fn prefix(url: &Url) -> String {
@@ -238,10 +258,12 @@ mod remote {
     }
 }
 
-#[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
+#[cfg(any(feature = "gs", feature = "s3"))]
+pub(super) use remote::bucket;
+#[cfg(feature = "sftp")]
 pub(super) use remote::decoded;
 #[cfg(any(feature = "abs", feature = "gs", feature = "s3"))]
-pub(super) use remote::prefix;
+pub(super) use remote::{prefix, read_ca_file};
 
 #[cfg(test)]
 mod tests {

@@ -30,15 +30,23 @@ async fn directories_keep_the_contract() {
 }
 
 #[tokio::test]
-async fn temporary_files_of_a_crash_are_not_listed() {
+async fn temporary_files_of_a_crash_are_not_listed_and_go_when_they_are_old() {
     seawall_host::real::install();
     let directory = tempfile::tempdir().unwrap();
     let destination = FileDestination::new(directory.path());
     destination.create("app/@1/0/a.seg", parts(&["x"])).await.unwrap();
-    std::fs::write(directory.path().join("app/@1/0/.b.seg.0123456789abcdef.tmp"), "half").unwrap();
+    let path = |name: &str| directory.path().join("app/@1/0").join(name);
+    let hour = 3_600_000;
+    let now = seawall_host::time::UnixMillis::now().0;
+    let [old, young] = [25, 23].map(|hours| path(&format!(".b.seg.{:016x}.0123456789abcdef.tmp", now - hours * hour)));
+    std::fs::write(&old, "half").unwrap();
+    std::fs::write(&young, "half").unwrap();
     let listed = destination.list("app/").await.unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
-    assert_eq!(destination.create("app/@1/0/b.seg", parts(&["whole"])).await.unwrap(), Creation::Created);
+    let next_life = FileDestination::new(directory.path());
+    assert_eq!(next_life.create("app/@1/0/b.seg", parts(&["whole"])).await.unwrap(), Creation::Created);
+    assert!(!old.exists(), "it takes room for ever");
+    assert!(young.exists(), "another node may be writing it");
 }
 
 #[tokio::test]

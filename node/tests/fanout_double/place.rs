@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt};
@@ -74,89 +75,78 @@ impl TestPlace {
     }
 }
 
+#[async_trait]
 impl Destination for TestPlace {
     fn url(&self) -> &str {
         "test://"
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async { Ok(()) }.boxed()
+    async fn probe(&self) -> Result<(), DestinationError> {
+        Ok(())
     }
 
     fn creates_conditionally(&self) -> bool {
         true
     }
 
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let behaviour = self.0.lock().unwrap().behaviour;
-            self.0.lock().unwrap().requests += 1;
-            match behaviour {
-                Behaviour::Hangs => future::pending().await,
-                Behaviour::Fails => return Err(Self::unavailable("create")),
-                Behaviour::Works | Behaviour::FailsAfterwards => {}
-            }
-            let mut state = self.0.lock().unwrap();
-            if state.objects.contains_key(&name) {
-                return Ok(Creation::AlreadyExists);
-            }
-            state.objects.insert(name, parts.concat().into());
-            if behaviour == Behaviour::FailsAfterwards {
-                return Err(Self::unavailable("create"));
-            }
-            Ok(Creation::Created)
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        let behaviour = self.0.lock().unwrap().behaviour;
+        self.0.lock().unwrap().requests += 1;
+        match behaviour {
+            Behaviour::Hangs => future::pending().await,
+            Behaviour::Fails => return Err(Self::unavailable("create")),
+            Behaviour::Works | Behaviour::FailsAfterwards => {}
         }
-        .boxed()
+        let mut state = self.0.lock().unwrap();
+        if state.objects.contains_key(name) {
+            return Ok(Creation::AlreadyExists);
+        }
+        state.objects.insert(name.to_owned(), parts.concat().into());
+        if behaviour == Behaviour::FailsAfterwards {
+            return Err(Self::unavailable("create"));
+        }
+        Ok(Creation::Created)
     }
 
-    fn create_streaming(
+    async fn create_streaming(
         &self,
         name: &str,
         _: Option<u64>,
         content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let pieces: Vec<_> = content.collect().await;
-            let pieces: Result<Vec<Bytes>, _> = pieces.into_iter().collect();
-            let pieces = pieces.map_err(|error| DestinationError::Source {
-                destination: "test://".to_owned(),
-                name: name.clone(),
-                cause: error.to_string(),
-            })?;
-            self.0.lock().unwrap().streamed += 1;
-            self.create(&name, pieces).await
-        }
-        .boxed()
+    ) -> Result<Creation, DestinationError> {
+        let pieces: Vec<_> = content.collect().await;
+        let pieces: Result<Vec<Bytes>, _> = pieces.into_iter().collect();
+        let pieces = pieces.map_err(|error| DestinationError::Source {
+            destination: "test://".to_owned(),
+            name: name.to_owned(),
+            cause: error.to_string(),
+        })?;
+        self.0.lock().unwrap().streamed += 1;
+        self.create(name, pieces).await
     }
 
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
         let mut state = self.0.lock().unwrap();
         state.requests += 1;
         let found = state.objects.get(name).cloned();
-        let name = name.to_owned();
-        async move {
-            let object = found.ok_or(DestinationError::NotFound { destination: "test://".to_owned(), name })?;
-            let end = object.len().min(usize::try_from(offset + length).unwrap());
-            Ok(object.slice(end.min(offset as usize)..end))
-        }
-        .boxed()
+        let missing = || DestinationError::NotFound { destination: "test://".to_owned(), name: name.to_owned() };
+        let object = found.ok_or_else(missing)?;
+        let end = object.len().min(usize::try_from(offset + length).unwrap());
+        Ok(object.slice(end.min(offset as usize)..end))
     }
 
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
         let mut state = self.0.lock().unwrap();
         state.requests += 1;
         let objects = state.objects.iter().filter(|(name, _)| name.starts_with(prefix));
         let listed = objects.map(|(name, content)| ListedObject { name: name.clone(), size: content.len() as u64 });
-        let listed = listed.collect();
-        async move { Ok(listed) }.boxed()
+        Ok(listed.collect())
     }
 
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
         let mut state = self.0.lock().unwrap();
         state.requests += 1;
         state.objects.remove(name);
-        async { Ok(()) }.boxed()
+        Ok(())
     }
 }

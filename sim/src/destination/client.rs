@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use seawall_node::destination::{ByteStream, Creation, Destination, DestinationError, ListedObject};
 use tokio::sync::{mpsc, oneshot};
 
@@ -71,107 +71,85 @@ fn create(
     Ok((place.create(name, content, plan, arrival).into(), 0))
 }
 
+#[async_trait]
 impl Destination for SimDestination {
     fn url(&self) -> &str {
         self.place.url()
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let answer = send(&self.place, Kind::Probe, "", Upload::Nothing, |place, _, _, _, _| {
-                place.admits(1)?;
-                Ok((place.creates_conditionally(), 0))
-            });
-            let conditional = self.answered("try", "it", answer).await?;
-            self.conditional.store(conditional, Ordering::Relaxed);
-            Ok(())
-        }
-        .boxed()
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let answer = send(&self.place, Kind::Probe, "", Upload::Nothing, |place, _, _, _, _| {
+            place.admits(1)?;
+            Ok((place.creates_conditionally(), 0))
+        });
+        let conditional = self.answered("try", "it", answer).await?;
+        self.conditional.store(conditional, Ordering::Relaxed);
+        Ok(())
     }
 
     fn creates_conditionally(&self) -> bool {
         self.conditional.load(Ordering::Relaxed)
     }
 
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            if self.exists(&name).await? {
-                return Ok(Creation::AlreadyExists);
-            }
-            let answer = send(&self.place, Kind::Create, &name, Upload::Whole(parts), create);
-            self.answered("create", &name, answer).await
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        if self.exists(name).await? {
+            return Ok(Creation::AlreadyExists);
         }
-        .boxed()
+        let answer = send(&self.place, Kind::Create, name, Upload::Whole(parts), create);
+        self.answered("create", name, answer).await
     }
 
-    fn create_streaming(
+    async fn create_streaming(
         &self,
         name: &str,
         size_hint: Option<u64>,
         mut content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            if self.exists(&name).await? {
-                return Ok(Creation::AlreadyExists);
-            }
-            let (sender, pieces) = mpsc::channel(BUFFERED_PIECES);
-            let answer = send(&self.place, Kind::Create, &name, Upload::Stream { pieces, size_hint }, create);
-            loop {
-                let piece = match content.next().await {
-                    Some(Ok(part)) => Piece::Part(part),
-                    // The sender is dropped without an end: the place gives the upload up.
-                    Some(Err(error)) => {
-                        let (destination, cause) = (self.place.url().to_owned(), error.to_string());
-                        return Err(DestinationError::Source { destination, name, cause });
-                    }
-                    None => Piece::End,
-                };
-                let ended = matches!(piece, Piece::End);
-                // The place hung up: its answer says why.
-                if sender.send(piece).await.is_err() || ended {
-                    break;
+    ) -> Result<Creation, DestinationError> {
+        if self.exists(name).await? {
+            return Ok(Creation::AlreadyExists);
+        }
+        let (sender, pieces) = mpsc::channel(BUFFERED_PIECES);
+        let answer = send(&self.place, Kind::Create, name, Upload::Stream { pieces, size_hint }, create);
+        loop {
+            let piece = match content.next().await {
+                Some(Ok(part)) => Piece::Part(part),
+                // The sender is dropped without an end: the place gives the upload up.
+                Some(Err(error)) => {
+                    let (destination, cause) = (self.place.url().to_owned(), error.to_string());
+                    return Err(DestinationError::Source { destination, name: name.to_owned(), cause });
                 }
+                None => Piece::End,
+            };
+            let ended = matches!(piece, Piece::End);
+            // The place hung up: its answer says why.
+            if sender.send(piece).await.is_err() || ended {
+                break;
             }
-            self.answered("create", &name, answer).await
         }
-        .boxed()
+        self.answered("create", name, answer).await
     }
 
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let answer = send(&self.place, Kind::Read, &name, Upload::Nothing, move |place, name, _, _, _| {
-                let content = place.read(name, offset, length).ok_or(Failure::NotFound)?;
-                let bytes = content.len() as u64;
-                Ok((content, bytes))
-            });
-            self.answered("read", &name, answer).await
-        }
-        .boxed()
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+        let answer = send(&self.place, Kind::Read, name, Upload::Nothing, move |place, name, _, _, _| {
+            let content = place.read(name, offset, length).ok_or(Failure::NotFound)?;
+            let bytes = content.len() as u64;
+            Ok((content, bytes))
+        });
+        self.answered("read", name, answer).await
     }
 
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move {
-            let answer = send(&self.place, Kind::List, &prefix, Upload::Nothing, |place, prefix, plan, arrival, _| {
-                Ok((place.list(prefix, plan, arrival), 0))
-            });
-            self.answered("list", &prefix, answer).await
-        }
-        .boxed()
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+        let answer = send(&self.place, Kind::List, prefix, Upload::Nothing, |place, prefix, plan, arrival, _| {
+            Ok((place.list(prefix, plan, arrival), 0))
+        });
+        self.answered("list", prefix, answer).await
     }
 
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move {
-            let answer = send(&self.place, Kind::Delete, &name, Upload::Nothing, |place, name, _, arrival, _| {
-                place.delete(name, arrival);
-                Ok(((), 0))
-            });
-            self.answered("delete", &name, answer).await
-        }
-        .boxed()
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
+        let answer = send(&self.place, Kind::Delete, name, Upload::Nothing, |place, name, _, arrival, _| {
+            place.delete(name, arrival);
+            Ok(((), 0))
+        });
+        self.answered("delete", name, answer).await
     }
 }

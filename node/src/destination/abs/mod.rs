@@ -8,16 +8,16 @@ mod upload;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use seawall_host::{random, time};
+use seawall_host::time;
 use tokio::sync::OnceCell;
 
-use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts};
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts, probe};
 use error::Answer;
 pub use options::{AzureCredentials, AzureOptions};
 use store::Store;
@@ -114,8 +114,57 @@ impl AzureDestination {
             Err(error) => Err(self.failed("look for", name, &error)),
         }
     }
+}
 
-    async fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+/// How much of a prefix every store understands in a query in the same way.
+fn plain(prefix: &str) -> &str {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '@' | ':');
+    prefix.split_once(|c| !fine(c)).map_or(prefix, |(plain, _)| plain)
+}
+
+#[async_trait]
+impl Destination for AzureDestination {
+    fn url(&self) -> &str {
+        &self.options.url
+    }
+
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let name = probe::name();
+        let conditional =
+            probe::creates_once(self, &name, self.put(&name, Vec::new()), self.put(&name, Vec::new())).await?;
+        self.conditional.store(conditional, Ordering::Relaxed);
+        if !conditional {
+            tracing::warn!(
+                destination = self.options.url,
+                "this store does not create blobs only if none exists: a node that wrongly takes itself for the \
+                     leader may replace an object by another of the same state"
+            );
+        }
+        Ok(())
+    }
+
+    fn creates_conditionally(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed)
+    }
+
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        let length = parts::length(&parts);
+        if length > BLOCK_BYTES {
+            return self.upload(name, Some(length), stream::iter(parts.into_iter().map(Ok)).boxed()).await;
+        }
+        self.put(name, parts).await
+    }
+
+    async fn create_streaming(
+        &self,
+        name: &str,
+        size_hint: Option<u64>,
+        content: ByteStream,
+    ) -> Result<Creation, DestinationError> {
+        self.upload(name, size_hint, content).await
+    }
+
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
         if length == 0 {
             return Ok(Bytes::new());
         }
@@ -148,7 +197,7 @@ impl AzureDestination {
         Ok(parts::join(pieces))
     }
 
-    async fn list_below(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
         let whole = format!("{}{prefix}", self.options.prefix);
         let wanted = Some(plain(&whole)).filter(|plain| !plain.is_empty());
         let mut found = Vec::new();
@@ -183,7 +232,7 @@ impl AzureDestination {
         }
     }
 
-    async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
         let path = self.path("delete", name)?;
         let asked = self.store().await?.delete(&path);
         match self.in_time("delete", name, 0, asked).await? {
@@ -193,83 +242,5 @@ impl AzureDestination {
                 other => Err(other),
             },
         }
-    }
-
-    /// Creates an object twice: the second time must find the first. Answers whether it did.
-    async fn try_conditional_creation(&self) -> Result<bool, DestinationError> {
-        let name = format!("@seawall-probe/{:016x}", random::u64());
-        self.put(&name, Vec::new()).await?;
-        let again = self.put(&name, Vec::new()).await;
-        // Keys that may not delete leave an empty object behind: no reason not to upload.
-        if let Err(error) = self.delete_object(&name).await {
-            tracing::warn!(destination = self.options.url, %error, "cannot delete what was created to try the store");
-        }
-        Ok(again? == Creation::AlreadyExists)
-    }
-}
-
-/// How much of a prefix every store understands in a query in the same way.
-fn plain(prefix: &str) -> &str {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '@' | ':');
-    prefix.split_once(|c| !fine(c)).map_or(prefix, |(plain, _)| plain)
-}
-
-impl Destination for AzureDestination {
-    fn url(&self) -> &str {
-        &self.options.url
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let conditional = self.try_conditional_creation().await?;
-            self.conditional.store(conditional, Ordering::Relaxed);
-            if !conditional {
-                tracing::warn!(
-                    destination = self.options.url,
-                    "this store does not create blobs only if none exists: a node that wrongly takes itself for the \
-                     leader may replace an object by another of the same state"
-                );
-            }
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn creates_conditionally(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed)
-    }
-
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        if parts::length(&parts) > BLOCK_BYTES {
-            let length = parts::length(&parts);
-            return self.create_streaming(name, Some(length), stream::iter(parts.into_iter().map(Ok)).boxed());
-        }
-        let name = name.to_owned();
-        async move { self.put(&name, parts).await }.boxed()
-    }
-
-    fn create_streaming(
-        &self,
-        name: &str,
-        size_hint: Option<u64>,
-        content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.upload(&name, size_hint, content).await }.boxed()
-    }
-
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.read_range(&name, offset, length).await }.boxed()
-    }
-
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move { self.list_below(&prefix).await }.boxed()
-    }
-
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move { self.delete_object(&name).await }.boxed()
     }
 }

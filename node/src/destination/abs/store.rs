@@ -7,13 +7,11 @@ use object_store::client::{Certificate, HttpRequest, HttpRequestBody};
 use object_store::multipart::PartId;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
-use seawall_host::disk;
 
+use super::super::options::read_ca_file;
 use super::error::Answer;
 use super::options::{AzureCredentials, AzureOptions};
 
-/// The largest file of certificates, in bytes.
-const MAX_CA_BYTES: usize = 4 << 20;
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take in all; what stands still is noticed sooner.
@@ -43,7 +41,7 @@ impl Store {
         let mut http = reqwest::Client::builder().connect_timeout(connect_timeout).timeout(REQUEST_TIMEOUT);
         if let Some(file) = &options.ca_file {
             let refused = |error: &dyn std::fmt::Display| format!("ca-file: {}: {error}", file.display());
-            let pem = disk::read_file(file, MAX_CA_BYTES).await.map_err(|error| refused(&error))?;
+            let pem = read_ca_file(file).await?;
             for certificate in Certificate::from_pem_bundle(&pem).map_err(|error| refused(&error))? {
                 client = client.with_root_certificate(certificate);
             }

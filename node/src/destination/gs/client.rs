@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
-use seawall_host::{disk, random, time};
+use seawall_host::{random, time};
 use url::Url;
 
+use super::super::options::read_ca_file;
 use super::credentials::Proof;
 use super::error::Failure;
 use super::options::GoogleOptions;
 
-/// The largest file of certificates, in bytes.
-const MAX_CA_BYTES: usize = 4 << 20;
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How slow a transfer may become, in bytes a second, before it is given up.
@@ -45,7 +44,7 @@ impl StoreClient {
             .redirect(redirect::Policy::none());
         if let Some(file) = &options.ca_file {
             let at = |error: &dyn std::fmt::Display| refused(format!("ca-file: {}: {error}", file.display()));
-            let pem = disk::read_file(file, MAX_CA_BYTES).await.map_err(|error| at(&error))?;
+            let pem = read_ca_file(file).await.map_err(refused)?;
             for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| at(&error))? {
                 http = http.add_root_certificate(certificate);
             }

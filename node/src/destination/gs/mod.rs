@@ -9,16 +9,15 @@ mod upload;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use http::header::RANGE;
 use reqwest::Method;
-use seawall_host::random;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts};
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts, probe};
 use client::StoreClient;
 use error::Failure;
 pub use options::{GoogleCredentials, GoogleOptions};
@@ -92,8 +91,53 @@ impl GoogleDestination {
             },
         }
     }
+}
 
-    async fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+#[async_trait]
+impl Destination for GoogleDestination {
+    fn url(&self) -> &str {
+        &self.options.url
+    }
+
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let name = probe::name();
+        let conditional =
+            probe::creates_once(self, &name, self.put(&name, Vec::new()), self.put(&name, Vec::new())).await?;
+        self.conditional.store(conditional, Ordering::Relaxed);
+        if !conditional {
+            tracing::warn!(
+                destination = self.options.url,
+                "this store cannot create objects only if none exists: one more request goes before each upload, and \
+                     a node that wrongly takes itself for the leader may replace an object by another of the same state"
+            );
+        }
+        Ok(())
+    }
+
+    fn creates_conditionally(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed)
+    }
+
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        if parts::length(&parts) > CHUNK_BYTES {
+            return self.upload(name, stream::iter(parts.into_iter().map(Ok)).boxed()).await;
+        }
+        if !self.creates_conditionally() && self.exists(name).await? {
+            return Ok(Creation::AlreadyExists);
+        }
+        self.put(name, parts).await
+    }
+
+    async fn create_streaming(
+        &self,
+        name: &str,
+        _size_hint: Option<u64>,
+        content: ByteStream,
+    ) -> Result<Creation, DestinationError> {
+        self.upload(name, content).await
+    }
+
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
         if length == 0 {
             return Ok(Bytes::new());
         }
@@ -116,7 +160,7 @@ impl GoogleDestination {
         body.map(parts::join).map_err(|failure| self.failed("read", name, &failure))
     }
 
-    async fn list_below(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
         let client = self.client("list", prefix).await?;
         let mut found = Vec::new();
         let mut token: Option<String> = None;
@@ -148,7 +192,7 @@ impl GoogleDestination {
         }
     }
 
-    async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
         let client = self.client("delete", name).await?;
         let url = client.objects(Some(&self.key(name)));
         match client.ask(Method::DELETE, url, 0, |request| request).await {
@@ -158,83 +202,5 @@ impl GoogleDestination {
                 other => Err(other),
             },
         }
-    }
-
-    /// Creates an object twice: the second time must find the first. Answers whether it did.
-    async fn try_conditional_creation(&self) -> Result<bool, DestinationError> {
-        let name = format!("@seawall-probe/{:016x}", random::u64());
-        self.put(&name, Vec::new()).await?;
-        let again = self.put(&name, Vec::new()).await;
-        // Accounts that may not delete leave an empty object behind: no reason not to upload.
-        if let Err(error) = self.delete_object(&name).await {
-            tracing::warn!(destination = self.options.url, %error, "cannot delete what was created to try the store");
-        }
-        Ok(again? == Creation::AlreadyExists)
-    }
-
-    async fn create_short(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
-        if !self.creates_conditionally() && self.exists(name).await? {
-            return Ok(Creation::AlreadyExists);
-        }
-        self.put(name, parts).await
-    }
-}
-
-impl Destination for GoogleDestination {
-    fn url(&self) -> &str {
-        &self.options.url
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let conditional = self.try_conditional_creation().await?;
-            self.conditional.store(conditional, Ordering::Relaxed);
-            if !conditional {
-                tracing::warn!(
-                    destination = self.options.url,
-                    "this store cannot create objects only if none exists: one more request goes before each upload, and \
-                     a node that wrongly takes itself for the leader may replace an object by another of the same state"
-                );
-            }
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn creates_conditionally(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed)
-    }
-
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        if parts::length(&parts) > CHUNK_BYTES {
-            return self.create_streaming(name, None, stream::iter(parts.into_iter().map(Ok)).boxed());
-        }
-        let name = name.to_owned();
-        async move { self.create_short(&name, parts).await }.boxed()
-    }
-
-    fn create_streaming(
-        &self,
-        name: &str,
-        _size_hint: Option<u64>,
-        content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.upload(&name, content).await }.boxed()
-    }
-
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.read_range(&name, offset, length).await }.boxed()
-    }
-
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move { self.list_below(&prefix).await }.boxed()
-    }
-
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move { self.delete_object(&name).await }.boxed()
     }
 }

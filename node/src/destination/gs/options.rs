@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::super::config::shown;
-use super::super::options::prefix;
+use super::super::options::{bucket, prefix};
 use super::super::{DestinationOptions, InvalidDestination};
 
 /// What may be said of this kind of destination.
@@ -65,11 +65,7 @@ impl GoogleOptions {
     ) -> Result<Self, InvalidDestination> {
         let refuse = |cause: String| InvalidDestination::Value { url: shown(url), cause };
         let parsed = Url::parse(url).map_err(|error| refuse(error.to_string()))?;
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(refuse("keys do not belong into a URL: use credentials-file".to_owned()));
-        }
-        let bucket = parsed.host_str().filter(|host| !host.is_empty() && parsed.port().is_none());
-        let bucket = bucket.ok_or_else(|| refuse("write gs://BUCKET/PREFIX".to_owned()))?.to_owned();
+        let bucket = bucket(&parsed, "gs", "credentials-file").map_err(refuse)?;
         let options = options.complete(&parsed, "gs", KEYS).map_err(refuse)?;
         let patience = options.patience().map_err(refuse)?;
         // The variable may lack the scheme.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::super::parts::{self, Parts};
-use super::super::{ByteStream, Creation, DestinationError};
+use super::super::{ByteStream, Creation, Destination, DestinationError};
 use super::client::StoreClient;
 use super::error::Failure;
 use super::{CHUNK_BYTES, GoogleDestination};
@@ -79,7 +79,7 @@ impl GoogleDestination {
         let mut carry = Bytes::new();
         let (mut chunk, mut ended) = parts::collect(&mut content, &mut carry, CHUNK_BYTES).await.map_err(unreadable)?;
         if ended {
-            return self.create_short(name, chunk).await;
+            return self.create(name, chunk).await;
         }
         // An upload that finds the object there has uploaded everything in vain: look first.
         if self.exists(name).await? {
@@ -134,7 +134,7 @@ impl GoogleDestination {
     async fn verify(&self, name: &str, object: &Value, crc: u32) -> Result<Creation, DestinationError> {
         match object["crc32c"].as_str() {
             Some(stored) if stored != parts::base64_of(crc) => {
-                self.delete_object(name).await?;
+                self.delete(name).await?;
                 let failure = Failure::Nonsense("that it holds other bytes than were sent".to_owned());
                 Err(self.failed("create", name, &failure))
             }

@@ -14,15 +14,12 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use seawall_host::disk;
 
+use super::super::options::read_ca_file;
 use super::S3Options;
 
 /// Where neither configuration nor machine names a region; most stores that are not Amazon's take any.
 const DEFAULT_REGION: &str = "us-east-1";
-
-/// The largest file of certificates, in bytes.
-const MAX_CA_BYTES: usize = 4 << 20;
 
 /// How slow an upload may become, in bytes a second, before it is given up.
 const SLOWEST: u64 = 128 << 10;
@@ -68,21 +65,21 @@ pub(super) async fn connect(options: &S3Options) -> Result<Client, String> {
         builder = builder.endpoint_url(endpoint);
     }
     if let Some(file) = &options.ca_file {
-        builder = builder.http_client(trusting(file).await.map_err(|cause| format!("ca-file: {cause}"))?);
+        builder = builder.http_client(trusting(file).await?);
     }
     Ok(Client::from_conf(builder.build()))
 }
 
 /// An HTTP client that trusts the certificates in `file` beside those of the machine.
 async fn trusting(file: &Path) -> Result<SharedHttpClient, String> {
-    let pem = disk::read_file(file, MAX_CA_BYTES).await.map_err(|error| format!("{}: {error}", file.display()))?;
+    let pem = read_ca_file(file).await?;
     // The SDK panics on what is no certificate.
     if CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().is_ok_and(|found| !found.is_empty()) {
         let trusted = tls::TrustStore::default().with_pem_certificate(pem.to_vec());
-        let context =
-            tls::TlsContext::builder().with_trust_store(trusted).build().map_err(|error| error.to_string())?;
+        let context = tls::TlsContext::builder().with_trust_store(trusted).build();
+        let context = context.map_err(|error| format!("ca-file: {error}"))?;
         let provider = tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc);
         return Ok(aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https());
     }
-    Err(format!("{}: there are no certificates in it: PEM is needed", file.display()))
+    Err(format!("ca-file: {}: there are no certificates in it: PEM is needed", file.display()))
 }

@@ -8,18 +8,17 @@ mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
-use seawall_host::random;
+use futures::{StreamExt, stream};
 use tokio::sync::OnceCell;
 
-use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts};
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, parts, probe};
 pub use options::{Encryption, S3Options};
 
 /// Larger objects are created by multipart upload.
@@ -107,6 +106,17 @@ impl S3Destination {
         }
     }
 
+    /// Creates an empty object only if none exists; a store that does not know the condition counts as one that takes no
+    /// notice of it.
+    async fn put_once(&self, name: &str) -> Result<Creation, DestinationError> {
+        match self.put_object(name, Vec::new(), true).await? {
+            Ok(()) => Ok(Creation::Created),
+            Err(error) if error::already_exists(&error) => Ok(Creation::AlreadyExists),
+            Err(error) if error::condition_unknown(&error) => Ok(Creation::Created),
+            Err(error) => Err(self.failed("create", name, &error)),
+        }
+    }
+
     async fn put_object(
         &self,
         name: &str,
@@ -156,34 +166,57 @@ impl S3Destination {
         }
     }
 
-    async fn list_below(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
-        let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let request = self
-                .client()
-                .await?
-                .list_objects_v2()
-                .bucket(&self.options.bucket)
-                .prefix(self.key(prefix))
-                .set_continuation_token(token.take());
-            let page = request.send().await.map_err(|error| self.failed("list", prefix, &error))?;
-            for object in page.contents() {
-                let name = object.key().and_then(|key| key.strip_prefix(&self.options.prefix));
-                if let Some(name) = name {
-                    let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-                    found.push(ListedObject { name: name.to_owned(), size });
-                }
-            }
-            token = page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)).map(str::to_owned);
-            if token.is_none() {
-                found.sort();
-                return Ok(found);
-            }
+    fn unavailable(&self, action: &str, name: &str, cause: &str) -> DestinationError {
+        DestinationError::Unavailable {
+            destination: self.options.url.clone(),
+            action: format!("{action} {name}"),
+            cause: cause.to_owned(),
         }
     }
+}
 
-    async fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+#[async_trait]
+impl Destination for S3Destination {
+    fn url(&self) -> &str {
+        &self.options.url
+    }
+
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let name = probe::name();
+        let conditional = probe::creates_once(self, &name, self.put_once(&name), self.put_once(&name)).await?;
+        self.conditional.store(conditional, Ordering::Relaxed);
+        if !conditional {
+            tracing::warn!(
+                destination = self.options.url,
+                "this store cannot create objects only if none exists: one more request goes before each upload, and \
+                     a node that wrongly takes itself for the leader may replace an object by another of the same state"
+            );
+        }
+        Ok(())
+    }
+
+    fn creates_conditionally(&self) -> bool {
+        self.conditional.load(Ordering::Relaxed)
+    }
+
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        let length = parts::length(&parts);
+        if length > SINGLE_PUT_BYTES {
+            return self.upload(name, Some(length), stream::iter(parts.into_iter().map(Ok)).boxed()).await;
+        }
+        self.put(name, parts).await
+    }
+
+    async fn create_streaming(
+        &self,
+        name: &str,
+        size_hint: Option<u64>,
+        content: ByteStream,
+    ) -> Result<Creation, DestinationError> {
+        self.upload(name, size_hint, content).await
+    }
+
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
         if length == 0 {
             return Ok(Bytes::new());
         }
@@ -223,35 +256,34 @@ impl S3Destination {
         Ok(parts::join(pieces))
     }
 
-    fn unavailable(&self, action: &str, name: &str, cause: &str) -> DestinationError {
-        DestinationError::Unavailable {
-            destination: self.options.url.clone(),
-            action: format!("{action} {name}"),
-            cause: cause.to_owned(),
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let request = self
+                .client()
+                .await?
+                .list_objects_v2()
+                .bucket(&self.options.bucket)
+                .prefix(self.key(prefix))
+                .set_continuation_token(token.take());
+            let page = request.send().await.map_err(|error| self.failed("list", prefix, &error))?;
+            for object in page.contents() {
+                let name = object.key().and_then(|key| key.strip_prefix(&self.options.prefix));
+                if let Some(name) = name {
+                    let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+                    found.push(ListedObject { name: name.to_owned(), size });
+                }
+            }
+            token = page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)).map(str::to_owned);
+            if token.is_none() {
+                found.sort();
+                return Ok(found);
+            }
         }
     }
 
-    /// Creates an object twice: the second time must find the first. Answers whether it did.
-    async fn try_conditional_creation(&self) -> Result<bool, DestinationError> {
-        let name = format!("@seawall-probe/{:016x}", random::u64());
-        match self.put_object(&name, Vec::new(), true).await? {
-            Ok(()) => {}
-            Err(error) if error::condition_unknown(&error) => return Ok(false),
-            Err(error) => return Err(self.failed("create", &name, &error)),
-        }
-        let again = self.put_object(&name, Vec::new(), true).await?;
-        // Keys that may not delete leave an empty object behind: no reason not to upload.
-        if let Err(error) = self.delete_object(&name).await {
-            tracing::warn!(destination = self.options.url, %error, "cannot delete what was created to try the store");
-        }
-        match again {
-            Ok(()) => Ok(false),
-            Err(error) if error::already_exists(&error) => Ok(true),
-            Err(error) => Err(self.failed("create", &name, &error)),
-        }
-    }
-
-    async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
         let request = self.client().await?.delete_object().bucket(&self.options.bucket).key(self.key(name));
         match request.send().await {
             Ok(_) => Ok(()),
@@ -260,65 +292,5 @@ impl S3Destination {
                 other => Err(other),
             },
         }
-    }
-}
-
-impl Destination for S3Destination {
-    fn url(&self) -> &str {
-        &self.options.url
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let conditional = self.try_conditional_creation().await?;
-            self.conditional.store(conditional, Ordering::Relaxed);
-            if !conditional {
-                tracing::warn!(
-                    destination = self.options.url,
-                    "this store cannot create objects only if none exists: one more request goes before each upload, and \
-                     a node that wrongly takes itself for the leader may replace an object by another of the same state"
-                );
-            }
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn creates_conditionally(&self) -> bool {
-        self.conditional.load(Ordering::Relaxed)
-    }
-
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let length = parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        if length > SINGLE_PUT_BYTES {
-            return self.create_streaming(name, Some(length), stream::iter(parts.into_iter().map(Ok)).boxed());
-        }
-        let name = name.to_owned();
-        async move { self.put(&name, parts).await }.boxed()
-    }
-
-    fn create_streaming(
-        &self,
-        name: &str,
-        size_hint: Option<u64>,
-        content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.upload(&name, size_hint, content).await }.boxed()
-    }
-
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.read_range(&name, offset, length).await }.boxed()
-    }
-
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move { self.list_below(&prefix).await }.boxed()
-    }
-
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move { self.delete_object(&name).await }.boxed()
     }
 }

@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use url::Url;
 
 use super::super::config::shown;
-use super::super::options::prefix;
+use super::super::options::{bucket, prefix};
 use super::super::{DestinationOptions, InvalidDestination, Secret};
 
 /// What may be said of this kind of destination.
@@ -88,11 +88,7 @@ impl S3Options {
     ) -> Result<Self, InvalidDestination> {
         let refuse = |cause: String| InvalidDestination::Value { url: shown(url), cause };
         let parsed = Url::parse(url).map_err(|error| refuse(error.to_string()))?;
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(refuse("keys do not belong into a URL: use access-key-id and secret-access-key".to_owned()));
-        }
-        let bucket = parsed.host_str().filter(|host| !host.is_empty() && parsed.port().is_none());
-        let bucket = bucket.ok_or_else(|| refuse("write s3://BUCKET/PREFIX".to_owned()))?.to_owned();
+        let bucket = bucket(&parsed, "s3", "access-key-id and secret-access-key").map_err(refuse)?;
         let options = options.complete(&parsed, "s3", KEYS).map_err(refuse)?;
         let patience = options.patience().map_err(refuse)?;
         let endpoint = options.http_endpoint(environment, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);

@@ -10,15 +10,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{StreamExt, stream};
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
-use seawall_host::{random, task};
+use seawall_host::task;
 
-use super::{ByteStream, Creation, Destination, DestinationError, ListedObject};
+use super::{ByteStream, Creation, Destination, DestinationError, ListedObject, probe};
 pub use host_key::PinnedKeys;
 pub use options::{HostProof, SftpOptions};
 use session::{ConnectError, Session};
@@ -178,47 +178,13 @@ impl SftpDestination {
         Err(DestinationError::Refused { destination: self.options.url.clone(), action: action.to_owned(), cause })
     }
 
-    async fn read_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
-        let path = self.path_of("read", name)?;
-        let attempt = |session: Arc<Session>| {
-            let path = path.clone();
-            async move {
-                let file = OpenFile::open(&session, path, OpenFlags::READ).await?;
-                let read = read_file(&session, &file.handle, offset, length).await;
-                // Nothing was written.
-                let _ = file.close().await;
-                read
-            }
-        };
-        self.retried("read", name, attempt).await
-    }
-
-    async fn delete_object(&self, name: &str) -> Result<(), DestinationError> {
-        let path = self.path_of("delete", name)?;
-        let attempt = |session: Arc<Session>| {
-            let path = path.clone();
-            async move { session.ask(|sftp| sftp.remove(path)).await.map(drop) }
-        };
-        match self.retried("delete", name, attempt).await {
-            Err(DestinationError::NotFound { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Creates an object twice: the second time must find the first. Answers whether it did.
-    async fn creates_once(&self) -> Result<bool, DestinationError> {
-        let name = format!("@seawall-probe/{:016x}", random::u64());
-        self.create_as_told(&name, stream::empty().boxed(), false).await?;
-        let again = self.create_as_told(&name, stream::empty().boxed(), false).await;
-        self.delete_object(&name).await?;
-        Ok(again? == Creation::AlreadyExists)
-    }
-
     /// Finds out how files get their names here.
     async fn try_publications(&self) -> Result<(), DestinationError> {
         for publication in [Publication::HardLink, Publication::Rename] {
             self.publish_by(publication);
-            if self.creates_once().await? {
+            let name = probe::name();
+            let create = || self.create_as_told(&name, stream::empty().boxed(), false);
+            if probe::creates_once(self, &name, create(), create()).await? {
                 return Ok(());
             }
             // The host may have no hard links, which was noticed; then renaming was tried.
@@ -320,56 +286,68 @@ async fn read_chunk(session: &Session, handle: &str, offset: u64, length: u32) -
     Ok(chunk)
 }
 
+#[async_trait]
 impl Destination for SftpDestination {
     fn url(&self) -> &str {
         &self.options.url
     }
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), DestinationError>> {
-        async move {
-            let tried = self.try_publications().await;
-            // Also where others probe at the same time it goes at last.
-            if let Ok(session) = self.session("probe", "").await {
-                let directory = format!("{}@seawall-probe", self.options.root);
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&directory);
-                let _ = session.ask(|sftp| sftp.rmdir(directory)).await;
-            }
-            tried
+    async fn probe(&self) -> Result<(), DestinationError> {
+        let tried = self.try_publications().await;
+        // Also where others probe at the same time it goes at last.
+        if let Ok(session) = self.session("probe", "").await {
+            let directory = format!("{}@seawall-probe", self.options.root);
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&directory);
+            let _ = session.ask(|sftp| sftp.rmdir(directory)).await;
         }
-        .boxed()
+        tried
     }
 
     fn creates_conditionally(&self) -> bool {
         self.publication() != Publication::AskAndRename
     }
 
-    fn create(&self, name: &str, parts: Vec<Bytes>) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.create_file(&name, stream::iter(parts.into_iter().map(Ok)).boxed()).await }.boxed()
+    async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Creation, DestinationError> {
+        self.create_file(name, stream::iter(parts.into_iter().map(Ok)).boxed()).await
     }
 
-    fn create_streaming(
+    async fn create_streaming(
         &self,
         name: &str,
         _size_hint: Option<u64>,
         content: ByteStream,
-    ) -> BoxFuture<'_, Result<Creation, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.create_file(&name, content).await }.boxed()
+    ) -> Result<Creation, DestinationError> {
+        self.create_file(name, content).await
     }
 
-    fn read(&self, name: &str, offset: u64, length: u64) -> BoxFuture<'_, Result<Bytes, DestinationError>> {
-        let name = name.to_owned();
-        async move { self.read_range(&name, offset, length).await }.boxed()
+    async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, DestinationError> {
+        let path = self.path_of("read", name)?;
+        let attempt = |session: Arc<Session>| {
+            let path = path.clone();
+            async move {
+                let file = OpenFile::open(&session, path, OpenFlags::READ).await?;
+                let read = read_file(&session, &file.handle, offset, length).await;
+                // Nothing was written.
+                let _ = file.close().await;
+                read
+            }
+        };
+        self.retried("read", name, attempt).await
     }
 
-    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ListedObject>, DestinationError>> {
-        let prefix = prefix.to_owned();
-        async move { self.list_below(&prefix).await }.boxed()
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, DestinationError> {
+        self.list_below(prefix).await
     }
 
-    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), DestinationError>> {
-        let name = name.to_owned();
-        async move { self.delete_object(&name).await }.boxed()
+    async fn delete(&self, name: &str) -> Result<(), DestinationError> {
+        let path = self.path_of("delete", name)?;
+        let attempt = |session: Arc<Session>| {
+            let path = path.clone();
+            async move { session.ask(|sftp| sftp.remove(path)).await.map(drop) }
+        };
+        match self.retried("delete", name, attempt).await {
+            Err(DestinationError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
     }
 }
