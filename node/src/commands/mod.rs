@@ -8,6 +8,7 @@ mod error;
 mod logging;
 mod node;
 mod restore;
+mod restore_sources;
 mod status;
 mod sync;
 mod version;

@@ -7,15 +7,16 @@ use std::sync::Mutex;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use seawall_host::time::UnixMillis;
+use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use serde::Serialize;
 
 use super::error::CommandError;
+use super::restore_sources::open_sources;
 use super::{print, print_json};
-use crate::destination::{self, DestinationOptions};
 use crate::restore::{
-    ClusterSource, DestinationSource, IntegrityCheck, Outcome, PlannedObject, Progress, RestoreOptions, RestoreSource,
-    Restored, SourceUrl, When, restore, show_time,
+    DEFAULT_PARALLELISM, Estimate, IntegrityCheck, Outcome, PlannedObject, Progress, RestoreOptions, Restored,
+    SourceUrl, When, restore, show_time,
 };
 
 /// Give a database back, from a cluster or from a destination.
@@ -51,15 +52,30 @@ pub(super) struct RestoreArgs {
     /// Replace an existing database and its -wal, -shm and -journal; refused while a process has it open.
     #[arg(long)]
     force: bool,
-    /// Print which objects would be read, and restore nothing.
+    /// Read so many parts of 8 MiB at a time; as many are held in memory at most.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLELISM as u16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallelism: u16,
+    /// Begin anew, whatever an interrupted restore to the same output left, and leave nothing if interrupted.
+    #[arg(long)]
+    no_resume: bool,
+    /// Print which objects would be read, and how long that might take, judging by the first part of the first one;
+    /// restore nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Restore from the cluster and every destination of this node.yml as well, with the credentials it names.
+    #[arg(long, value_name = "FILE", requires = "database")]
+    config: Option<PathBuf>,
+    /// The database to restore with --config.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    database: Option<DatabaseName>,
     /// seawall://HOST:PORT,…/DATABASE, or a destination's URL with the database behind it (file:///backups/app,
-    /// s3://bucket/prefix/app; an s3:// URL may carry ?endpoint=…&region=…).
-    source: SourceUrl,
+    /// s3://bucket/prefix/app; an s3:// URL may carry ?endpoint=…&region=…). Several complete and stand in for one
+    /// another: the newest state that any of them has is restored, from the first that serves.
+    #[arg(value_name = "SOURCE", required_unless_present = "config")]
+    sources: Vec<SourceUrl>,
 }
 
 fn parse_timestamp(text: &str) -> Result<UnixMillis, String> {
@@ -85,19 +101,11 @@ impl RestoreArgs {
             if_db_not_exists: self.if_db_not_exists,
             if_replica_exists: self.if_replica_exists,
             dry_run: self.dry_run,
+            resume: !self.no_resume,
+            parallelism: self.parallelism.into(),
         };
-        let (database, source): (_, Box<dyn RestoreSource>) = match &self.source {
-            SourceUrl::Cluster { nodes, database } => {
-                let source = ClusterSource::new(nodes.clone(), database.clone(), self.allow_stale);
-                (database.clone(), Box::new(source))
-            }
-            SourceUrl::Destination { root, database } => {
-                let options = DestinationOptions::default();
-                let destination = destination::open_url(root, &options, &destination::process_environment)
-                    .map_err(|error| CommandError::usage(error.to_string()))?;
-                (database.clone(), Box::new(DestinationSource::new(destination, database.clone())))
-            }
-        };
+        let config = self.config.as_deref().zip(self.database.as_ref());
+        let (database, source) = open_sources(&self.sources, config, self.allow_stale).await?;
         let progress = TerminalProgress::new();
         let outcome = restore(source.as_ref(), &options, &progress).await;
         progress.end();
@@ -166,12 +174,32 @@ enum OutcomeView {
         lineage: u64,
         txid: u64,
         objects: Vec<ObjectView>,
+        bytes: u64,
+        estimate: Option<EstimateView>,
     },
     Nothing {
         database: String,
         restored: bool,
         reason: &'static str,
     },
+}
+
+/// How long a restore would take, and the sample from which that was concluded.
+#[derive(Serialize)]
+struct EstimateView {
+    seconds: f64,
+    bytes_per_second: u64,
+    sampled_bytes: u64,
+}
+
+impl From<&Estimate> for EstimateView {
+    fn from(estimate: &Estimate) -> Self {
+        Self {
+            seconds: estimate.duration.as_secs_f64(),
+            bytes_per_second: estimate.bytes_per_second,
+            sampled_bytes: estimate.sampled,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -210,11 +238,13 @@ impl OutcomeView {
                 sources: sources.clone(),
                 duration: duration.as_secs_f64(),
             },
-            Outcome::Planned { lineage, txid, objects } => Self::Planned {
+            Outcome::Planned { lineage, txid, objects, estimate } => Self::Planned {
                 database,
                 lineage: lineage.0,
                 txid: txid.0,
                 objects: objects.iter().map(Into::into).collect(),
+                bytes: objects.iter().map(|planned| planned.object.size).sum(),
+                estimate: estimate.as_ref().map(Into::into),
             },
             Outcome::DatabaseExists => Self::Nothing { database, restored: false, reason: DATABASE_EXISTS },
             Outcome::NothingToRestore => Self::Nothing { database, restored: false, reason: NOTHING_THERE },
@@ -234,14 +264,18 @@ fn show(database: &str, output: &std::path::Path, outcome: &Outcome) -> Vec<Stri
             sources.join(", "),
             duration.as_secs_f64(),
         )],
-        Outcome::Planned { lineage, txid, objects } => {
+        Outcome::Planned { lineage, txid, objects, estimate } => {
             let bytes: u64 = objects.iter().map(|planned| planned.object.size).sum();
             let head = format!("{database} lineage {lineage} txid {txid}: {} objects, {bytes} bytes", objects.len());
             let lines = objects.iter().map(|planned| {
                 let object = &planned.object;
                 format!("  {} from {} up to txid {}, {} bytes", object.name, object.origin, planned.until, object.size)
             });
-            std::iter::once(head).chain(lines).collect()
+            let tail = estimate.map(|Estimate { sampled, bytes_per_second, duration, .. }| {
+                let (seconds, rate) = (duration.as_secs_f64(), bytes_per_second as f64 / 1e6);
+                format!("about {seconds:.1} s: the first {sampled} bytes came at {rate:.1} MB/s")
+            });
+            std::iter::once(head).chain(lines).chain(tail).collect()
         }
         Outcome::DatabaseExists => vec![format!("{database}: nothing restored, {DATABASE_EXISTS}")],
         Outcome::NothingToRestore => vec![format!("{database}: nothing restored, {NOTHING_THERE}")],

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use seawall_host::disk::File;
 use seawall_host::probe::mutant;
+use seawall_host::time::UnixMillis;
+use seawall_proto::checksum::Checksum;
 use seawall_proto::object_name::Level;
 use seawall_proto::position::{Lineage, PageNumber, PageSize, Position, Txid};
-use seawall_proto::segment::{SegmentDecoder, SegmentError, SegmentEvent, SegmentHeader, SegmentKind, Transaction};
+use seawall_proto::segment::{SegmentError, SegmentEvent, SegmentHeader, SegmentKind, Transaction};
 
+use super::checkpoint::Checkpoint;
 use super::image_file::ImageFile;
-use super::source::{ByteStream, SourceError, SourceObject};
+use super::read_ahead::{Broken, ReadAhead};
+use super::source::{SourceError, SourceObject};
 
 /// A transaction up to this size is held back until its checksum is proven, in bytes.
-const STAGE_BYTES: usize = 64 << 20;
+const STAGE_BYTES: usize = 32 << 20;
 
 /// Why an object was not applied, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,8 @@ pub(super) struct Applier {
     lineage: Lineage,
     txid: Txid,
     commit_time_ms: i64,
+    /// Of the state reached; that of the pages differs while a transaction is being moved into the file.
+    proven: Checksum,
     /// Pages of the transaction that is being read.
     staged: BTreeMap<PageNumber, Bytes>,
     staged_bytes: usize,
@@ -74,15 +79,51 @@ impl Applier {
             lineage,
             txid: Txid::NONE,
             commit_time_ms: 0,
+            proven: Checksum::EMPTY,
             staged: BTreeMap::new(),
             staged_bytes: 0,
             torn: false,
         }
     }
 
+    /// Goes back to the empty database.
+    pub(super) async fn restart(&mut self, lineage: Lineage) -> io::Result<()> {
+        // Nothing of what was applied may reach the file later.
+        self.image.flush().await?;
+        *self = Self::new(self.image.file(), lineage);
+        Ok(())
+    }
+
     /// The state reached.
     pub(super) fn position(&self) -> Position {
         Position { lineage: self.lineage, txid: self.txid, checksum: self.image.checksum() }
+    }
+
+    /// The state reached, for the next restore to go on from; all of it is in the file then. `None` if nothing is
+    /// reached, or the file is between two states.
+    pub(super) async fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
+        let Some(page_size) = self.image.page_size() else { return Ok(None) };
+        if self.torn || self.txid == Txid::NONE || self.proven != self.image.checksum() || self.owes() {
+            return Ok(None);
+        }
+        self.image.flush().await?;
+        let (position, time) = (self.position(), UnixMillis(self.commit_time_ms));
+        Ok(Some(Checkpoint { position, time, page_size, hashes: self.image.hashes().to_vec() }))
+    }
+
+    /// Takes over what an interrupted restore left in the file. False if there is nothing of use in it.
+    pub(super) async fn resume(&mut self, checkpoint: Checkpoint) -> io::Result<bool> {
+        let Checkpoint { position, time, page_size, hashes } = checkpoint;
+        let useful = self.image.adopt(page_size, hashes).await?;
+        self.txid = position.txid;
+        self.proven = position.checksum;
+        self.commit_time_ms = time.0;
+        Ok(useful)
+    }
+
+    /// Whether there are pages in the file that an interrupted restore left in another state than this one.
+    pub(super) fn owes(&self) -> bool {
+        self.image.owes()
     }
 
     /// Commit time of the last transaction, milliseconds since 1970.
@@ -100,12 +141,14 @@ impl Applier {
         self.torn
     }
 
-    /// Applies the transactions of `object` after the state reached, up to `until`; `read` hears of bytes that came.
+    /// Applies the transactions of `object` after the state reached, up to `until`; it is the one with this number in
+    /// `reading`. `read` hears of bytes that came.
     pub(super) async fn apply(
         &mut self,
         object: &SourceObject,
+        number: usize,
         until: Txid,
-        mut bytes: ByteStream,
+        reading: &mut ReadAhead,
         mut read: impl FnMut(usize),
     ) -> Result<(), ApplyError> {
         let damaged = |wrong: Wrong| match wrong {
@@ -115,27 +158,27 @@ impl Applier {
             }
         };
         self.drop_stage();
-        let mut decoder = SegmentDecoder::new();
         let mut header = None;
-        while let Some(piece) = bytes.next().await {
-            let piece = piece?;
-            read(piece.len());
-            decoder.push(piece);
-            loop {
-                let event = match decoder.next() {
-                    Err(_) if mutant("damaged-object-ends-restore") => return Ok(()),
-                    event => event.map_err(|error| damaged(error.into()))?,
-                };
-                let Some(event) = event else { break };
+        while let Some(batch) = reading.next(number).await {
+            read(batch.read);
+            for event in batch.events {
                 self.take(object, &mut header, event).await.map_err(damaged)?;
                 if self.txid == until {
                     return Ok(());
                 }
             }
+            match batch.end {
+                None => {}
+                Some(Err(Broken::Source(error))) => return Err(error.into()),
+                Some(Err(Broken::Content(_))) if mutant("damaged-object-ends-restore") => return Ok(()),
+                Some(Err(Broken::Content(error))) => return Err(damaged(error.into())),
+                Some(Ok(())) => {
+                    let cause = format!("it ends after txid {}, before {until}", self.txid);
+                    return Err(damaged(Wrong::Content(cause)));
+                }
+            }
         }
-        decoder.finish().map_err(|error| damaged(error.into()))?;
-        let cause = format!("it ends after txid {}, before {until}", self.txid);
-        Err(damaged(Wrong::Content(cause)))
+        Err(damaged(Wrong::Content("reading it ended for no known reason".to_owned())))
     }
 
     async fn take(
@@ -265,16 +308,13 @@ impl Applier {
         }
         self.torn = false;
         self.txid = txid;
+        self.proven = checksum_after;
         self.commit_time_ms = transaction.commit_time_ms;
         Ok(())
     }
 
     /// The checksum that the staged pages and the size `page_count` would give.
-    fn checksum_with_stage(
-        &self,
-        header: &SegmentHeader,
-        page_count: u32,
-    ) -> Result<seawall_proto::checksum::Checksum, Wrong> {
+    fn checksum_with_stage(&self, header: &SegmentHeader, page_count: u32) -> Result<Checksum, Wrong> {
         let anew = self.starts_anew(header);
         let old_count = if anew { 0 } else { self.image.page_count() };
         let mut checksum = if anew { Default::default() } else { self.image.checksum() };
@@ -284,7 +324,7 @@ impl Applier {
         let mut grown = 0_u32;
         for (page, bytes) in &self.staged {
             if page.0 <= page_count {
-                checksum ^= seawall_proto::checksum::Checksum::of_page(*page, bytes);
+                checksum ^= Checksum::of_page(*page, bytes);
                 if page.0 > old_count {
                     grown += 1;
                 } else {

@@ -117,6 +117,7 @@ impl ClusterSource {
                     listing.warnings.push(format!("{address} has no leader: its own newest state is {head}"));
                 }
                 listing.head = Some(head);
+                listing.head_is_stale = answer.stale;
             }
         }
         let known: BTreeSet<(String, String)> =

@@ -7,13 +7,13 @@ use futures::{FutureExt, StreamExt, stream};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::object_name::ObjectName;
 
-use super::source::{Breadth, ByteStream, Listing, RestoreSource, SourceError, SourceObject};
+use super::source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 use crate::destination::{Destination, DestinationError};
 
-/// The length of one ranged read, in bytes.
+/// The length of one ranged read where an object is streamed, in bytes.
 const RANGE_BYTES: u64 = 4 << 20;
 
-/// Ranged reads under way at a time.
+/// Ranged reads under way at a time there.
 const RANGES_AT_ONCE: usize = 4;
 
 /// A database at a destination.
@@ -66,32 +66,39 @@ impl RestoreSource for DestinationSource {
                 size,
                 commit_time_ms: None,
             });
-            Ok(Listing { objects: objects.collect(), head: None, warnings: Vec::new() })
+            Ok(Listing { objects: objects.collect(), ..Listing::default() })
         }
         .boxed()
     }
 
     fn read(&self, object: &SourceObject) -> ByteStream {
-        let origin = Arc::clone(&self.origin);
-        let shown = object.name.to_string();
-        let error =
-            move |cause: String| SourceError::Object { origin: origin.to_string(), object: shown.clone(), cause };
-        let name = format!("{}/{}", self.database, object.name);
         let size = object.size;
-        let destination = Arc::clone(&self.destination);
-        let ranges = (0..size.div_ceil(RANGE_BYTES)).map(move |range| {
-            let (destination, name, error) = (Arc::clone(&destination), name.clone(), error.clone());
-            async move {
-                let offset = range * RANGE_BYTES;
-                let length = RANGE_BYTES.min(size - offset);
-                let bytes = destination.read(&name, offset, length).await.map_err(|e| error(e.to_string()))?;
-                if bytes.len() as u64 == length {
-                    Ok(bytes)
-                } else {
-                    Err(error(format!("it ends after {} of {size} bytes", offset + bytes.len() as u64)))
-                }
-            }
-        });
+        let starts = (0..size.div_ceil(RANGE_BYTES)).map(|range| range * RANGE_BYTES);
+        let ranges: Vec<PartRead> =
+            starts.map(|start| self.range(object, start, RANGE_BYTES.min(size - start))).collect();
         stream::iter(ranges).buffered(RANGES_AT_ONCE).boxed()
+    }
+
+    fn read_part(&self, object: &SourceObject, offset: u64, length: u64) -> Option<PartRead> {
+        Some(self.range(object, offset, length))
+    }
+}
+
+impl DestinationSource {
+    fn range(&self, object: &SourceObject, offset: u64, length: u64) -> PartRead {
+        let destination = Arc::clone(&self.destination);
+        let name = format!("{}/{}", self.database, object.name);
+        let (origin, shown, size) = (Arc::clone(&self.origin), object.name, object.size);
+        async move {
+            let error =
+                |cause: String| SourceError::Object { origin: origin.to_string(), object: shown.to_string(), cause };
+            let bytes = destination.read(&name, offset, length).await.map_err(|cause| error(cause.to_string()))?;
+            if bytes.len() as u64 == length {
+                Ok(bytes)
+            } else {
+                Err(error(format!("it ends after {} of {size} bytes", offset + bytes.len() as u64)))
+            }
+        }
+        .boxed()
     }
 }

@@ -1,18 +1,23 @@
 //! The pages of the database that is being put together, in the temporary file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use seawall_host::disk::File;
+use seawall_host::task::{self, JoinHandle};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, PageSize};
 
 /// Pages gathered before they are written, in bytes.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 
 /// The longest single write, in bytes.
 const WRITE_BYTES: usize = 4 << 20;
+
+/// Writes and reads under way at a time.
+const TRANSFERS_AT_ONCE: usize = 4;
 
 /// A database under construction: its pages in a file, the hash of each and the checksum of all in memory.
 pub(super) struct ImageFile {
@@ -26,6 +31,10 @@ pub(super) struct ImageFile {
     /// Pages that are not in the file yet.
     cache: BTreeMap<u32, Bytes>,
     cached_bytes: usize,
+    /// Pages that the file holds in another state than `hashes` says, left by an interrupted restore.
+    owed: BTreeSet<u32>,
+    /// Pages on their way into the file, meanwhile the next are gathered.
+    writing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl ImageFile {
@@ -39,7 +48,13 @@ impl ImageFile {
             checksum: Checksum::EMPTY,
             cache: BTreeMap::new(),
             cached_bytes: 0,
+            owed: BTreeSet::new(),
+            writing: None,
         }
+    }
+
+    pub(super) fn file(&self) -> File {
+        self.file.clone()
     }
 
     pub(super) fn page_size(&self) -> Option<PageSize> {
@@ -52,6 +67,32 @@ impl ImageFile {
 
     pub(super) fn checksum(&self) -> Checksum {
         self.checksum
+    }
+
+    /// The hash of each page from 1 on; 0 for the lock page.
+    pub(super) fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// Whether the file differs from what the hashes say, but for what is yet to be written.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Takes over the pages with these hashes from the file, which another program's run left; those that it holds in
+    /// another state are owed. False if it holds none of them.
+    pub(super) async fn adopt(&mut self, page_size: PageSize, hashes: Vec<u64>) -> io::Result<bool> {
+        self.page_size = Some(page_size);
+        self.checksum = Checksum(hashes.iter().fold(0, |sum, hash| sum ^ hash));
+        self.hashes = hashes;
+        let held = (self.file.len().await? / u64::from(page_size.bytes())).min(u64::from(self.page_count())) as u32;
+        let found: Vec<Vec<u64>> = self.hashes_in_file(page_size, held).try_collect().await?;
+        let differing = found.iter().flatten().chain(std::iter::repeat(&0)).zip(&self.hashes);
+        let differing = (1..)
+            .zip(differing)
+            .filter(|(page, (found, hash))| found != hash || (*page > held && *page != page_size.lock_page().0));
+        self.owed = differing.map(|(page, _)| page).collect();
+        Ok(self.owed.len() < self.hashes.len())
     }
 
     /// The hash of a page; 0 if it is not there.
@@ -73,6 +114,8 @@ impl ImageFile {
         self.checksum = Checksum::EMPTY;
         self.cache.clear();
         self.cached_bytes = 0;
+        self.owed.clear();
+        self.written().await?;
         self.file.set_len(0).await
     }
 
@@ -80,13 +123,14 @@ impl ImageFile {
     pub(super) async fn put(&mut self, page: PageNumber, bytes: &[u8]) -> io::Result<()> {
         let hash = Checksum::of_page(page, bytes);
         let before = self.set_hash(page.0, hash.0);
+        self.owed.remove(&page.0);
         self.checksum ^= hash ^ Checksum(before);
         // A copy, so that no page keeps the whole frame alive it was decompressed in.
         if self.cache.insert(page.0, Bytes::copy_from_slice(bytes)).is_none() {
             self.cached_bytes += bytes.len();
         }
         if self.cached_bytes >= CACHE_BYTES {
-            self.flush().await?;
+            self.begin_flush().await?;
         }
         Ok(())
     }
@@ -123,6 +167,7 @@ impl ImageFile {
         self.hashes.truncate(page_count as usize);
         let beyond = self.ahead.split_off(&page_count.saturating_add(1));
         self.checksum ^= Checksum(beyond.values().fold(0, |sum, hash| sum ^ hash));
+        self.owed.split_off(&page_count.saturating_add(1));
         let dropped = self.cache.split_off(&page_count.saturating_add(1));
         self.cached_bytes -= dropped.values().map(Bytes::len).sum::<usize>();
         // A database may end with its lock page, which nobody ships.
@@ -132,25 +177,45 @@ impl ImageFile {
         self.ahead.is_empty() && self.page_count() == page_count
     }
 
-    /// Writes what is gathered.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    /// Begins to write what is gathered, once what was gathered before is in the file.
+    async fn begin_flush(&mut self) -> io::Result<()> {
+        self.written().await?;
         let Some(page_size) = self.page_size else { return Ok(()) };
-        let mut run: Vec<Bytes> = Vec::new();
-        let mut run_start = 0;
+        let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
+        let mut next = None;
         for (page, bytes) in std::mem::take(&mut self.cache) {
-            let full = run.len() * page_size.bytes() as usize >= WRITE_BYTES;
-            if full || run_start + run.len() as u32 != page {
-                self.write_run(page_size, run_start, std::mem::take(&mut run)).await?;
-                run_start = page;
+            match runs.last_mut() {
+                Some((_, run)) if next == Some(page) && run.len() * (page_size.bytes() as usize) < WRITE_BYTES => {
+                    run.push(bytes);
+                }
+                _ => runs.push((page_size.offset_of(PageNumber(page)), vec![bytes])),
             }
-            run.push(bytes);
+            next = page.checked_add(1);
         }
         self.cached_bytes = 0;
-        self.write_run(page_size, run_start, run).await
+        let file = self.file.clone();
+        self.writing = Some(task::spawn(async move {
+            let writes = stream::iter(runs).map(|(offset, run)| {
+                let file = file.clone();
+                async move { file.write_at(offset, run).await }
+            });
+            writes.buffered(TRANSFERS_AT_ONCE).try_collect().await
+        }));
+        Ok(())
     }
 
-    async fn write_run(&self, page_size: PageSize, first: u32, run: Vec<Bytes>) -> io::Result<()> {
-        if run.is_empty() { Ok(()) } else { self.file.write_at(page_size.offset_of(PageNumber(first)), run).await }
+    /// Waits until what is being written is in the file.
+    async fn written(&mut self) -> io::Result<()> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        self.writing = None;
+        written
+    }
+
+    /// Writes what is gathered.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        self.begin_flush().await?;
+        self.written().await
     }
 
     /// Brings the file to its exact length and makes it durable.
@@ -164,21 +229,39 @@ impl ImageFile {
     /// Reads the whole file back and answers its checksum.
     pub(super) async fn read_back(&self) -> io::Result<Checksum> {
         let Some(page_size) = self.page_size else { return Ok(Checksum::EMPTY) };
+        let hashes = self.hashes_in_file(page_size, self.page_count());
+        hashes
+            .try_fold(Checksum::EMPTY, |sum, hashes| {
+                let part = hashes.iter().fold(0, |sum, hash| sum ^ hash);
+                futures::future::ready(Ok(sum ^ Checksum(part)))
+            })
+            .await
+    }
+
+    /// The hash of each of the first `page_count` pages as the file holds them, 0 for the lock page; some at a time.
+    fn hashes_in_file(
+        &self,
+        page_size: PageSize,
+        page_count: u32,
+    ) -> impl Stream<Item = io::Result<Vec<u64>>> + Send + use<> {
         let size = page_size.bytes() as usize;
         let lock_page = page_size.lock_page();
         let pages_at_once = (WRITE_BYTES / size) as u32;
-        let mut checksum = Checksum::EMPTY;
-        let mut first = 1;
-        while first <= self.page_count() {
-            let count = pages_at_once.min(self.page_count() - first + 1);
-            let bytes = self.file.read_exact_at(page_size.offset_of(PageNumber(first)), count as usize * size).await?;
-            for (page, bytes) in (first..).map(PageNumber).zip(bytes.chunks(size)) {
-                if page != lock_page {
-                    checksum ^= Checksum::of_page(page, bytes);
-                }
+        let file = self.file.clone();
+        let reads = (1..=page_count).step_by(pages_at_once as usize).map(move |first| {
+            let count = pages_at_once.min(page_count - first + 1) as usize;
+            let file = file.clone();
+            async move {
+                let bytes = file.read_exact_at(page_size.offset_of(PageNumber(first)), count * size).await?;
+                // A job of its own each, so that several are hashed at a time.
+                let hashed = task::blocking(move || {
+                    let pages = (first..).map(PageNumber).zip(bytes.chunks(size));
+                    let hash = |(page, bytes)| if page == lock_page { 0 } else { Checksum::of_page(page, bytes).0 };
+                    pages.map(hash).collect()
+                });
+                hashed.await.map_err(io::Error::other)
             }
-            first += count;
-        }
-        Ok(checksum)
+        });
+        stream::iter(reads).buffered(TRANSFERS_AT_ONCE)
     }
 }

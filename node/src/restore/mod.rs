@@ -1,12 +1,22 @@
 //! Restoring a database from a cluster or from a destination: listing, planning, applying, proving, putting in place.
 
 mod apply;
+mod assemble;
+mod checkpoint;
 mod cluster_source;
 mod destination_source;
+mod error;
+mod estimate;
 mod image_file;
 mod integrity;
+mod multi_source;
+mod options;
+mod outcome;
 pub mod plan;
+mod read_ahead;
+mod resume;
 mod run;
+mod search;
 mod source;
 mod source_url;
 mod target;
@@ -15,9 +25,13 @@ mod times;
 pub use cluster_source::ClusterSource;
 pub use destination_source::DestinationSource;
 pub(crate) use destination_source::list_segments;
+pub use error::RestoreError;
 pub use integrity::IntegrityCheck;
-pub use run::{Outcome, PlannedObject, Progress, RestoreError, RestoreOptions, Restored, When, restore};
-pub use source::{Breadth, ByteStream, Listing, RestoreSource, SourceError, SourceObject};
+pub use multi_source::MultiSource;
+pub use options::{DEFAULT_PARALLELISM, RestoreOptions, When};
+pub use outcome::{Estimate, Outcome, PlannedObject, Progress, Restored};
+pub use run::restore;
+pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 pub use source_url::{InvalidSource, SourceUrl};
 pub use target::TargetError;
 

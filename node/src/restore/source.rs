@@ -39,6 +39,8 @@ pub struct Listing {
     pub objects: Vec<SourceObject>,
     /// The newest state, where the source knows it for certain; a restore of the newest must arrive exactly there.
     pub head: Option<Position>,
+    /// Whoever named the head could not ask the others: there may be a newer one.
+    pub head_is_stale: bool,
     /// What could not be looked at, and other things to tell.
     pub warnings: Vec<String>,
 }
@@ -77,6 +79,9 @@ pub enum SourceError {
 /// A stream of the bytes of an object, in order.
 pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
 
+/// A part of an object on its way: exactly the bytes asked for, or an error.
+pub type PartRead = BoxFuture<'static, Result<Bytes, SourceError>>;
+
 /// A place to restore one database from.
 pub trait RestoreSource: Send + Sync {
     /// Where it is, for people.
@@ -85,4 +90,9 @@ pub trait RestoreSource: Send + Sync {
     fn list(&self, breadth: Breadth) -> BoxFuture<'_, Result<Listing, SourceError>>;
     /// The bytes of an object, from the first to the last.
     fn read(&self, object: &SourceObject) -> ByteStream;
+    /// Reads `length` bytes from `offset`, which lie within the object, if this source can give parts of it on their
+    /// own. Nothing is read before the answer is awaited.
+    fn read_part(&self, _object: &SourceObject, _offset: u64, _length: u64) -> Option<PartRead> {
+        None
+    }
 }

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use seawall_host::disk::{self, File, OpenMode};
+use seawall_host::disk::{self, File, LockGuard, OpenMode};
 use seawall_host::local::{self, WholeFileLock};
-use seawall_host::{random, task};
+use seawall_host::task;
 
 /// What SQLite puts beside a database.
 const SIDECARS: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -28,6 +28,9 @@ pub enum TargetError {
     /// A process has the database open.
     #[error("{0} is in use: a process has the database open; stop the application and its agent first")]
     InUse(String),
+    /// Another restore writes the same temporary file.
+    #[error("another restore to {0} is under way: wait for it, or restore to another path")]
+    Restoring(String),
     /// The path names no file.
     #[error("{0} is not the path of a file")]
     NotAFile(String),
@@ -43,6 +46,8 @@ pub(super) struct Target {
     force: bool,
     /// Keep other processes off the old database until the new one is in place.
     locks: Vec<WholeFileLock>,
+    /// Keeps other restores off the temporary file.
+    _alone: LockGuard,
 }
 
 impl Target {
@@ -63,22 +68,32 @@ impl Target {
         }
     }
 
-    /// Checks that the target may be written, and creates the temporary file.
+    /// Checks that the target may be written, and opens the temporary file: empty, or as an interrupted restore left it.
     pub(super) async fn prepare(path: &Path, force: bool) -> Result<(Self, File), TargetError> {
         Self::check(path, force).await?;
         let locks = if force { lock(path).await? } else { Vec::new() };
         let name = path.file_name().ok_or_else(|| TargetError::NotAFile(path.display().to_string()))?;
+        // The same name each time, so that the next restore finds what an interrupted one left.
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
-        temporary.push(format!(".restore-{:016x}", random::u64()));
+        temporary.push(".restore");
         let temporary = path.with_file_name(temporary);
-        let file = File::open(&temporary, OpenMode::CreateNew).await?;
-        Ok((Self { path: path.to_owned(), temporary, force, locks }, file))
+        let alone = disk::lock(&temporary).await.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => TargetError::Restoring(path.display().to_string()),
+            _ => error.into(),
+        })?;
+        let file = File::open(&temporary, OpenMode::OpenOrCreate).await?;
+        Ok((Self { path: path.to_owned(), temporary, force, locks, _alone: alone }, file))
     }
 
     /// Where the database is being put together.
     pub(super) fn temporary(&self) -> &Path {
         &self.temporary
+    }
+
+    /// Where a restore that is interrupted says how far it came.
+    pub(super) fn state(&self) -> PathBuf {
+        beside(&self.temporary, "-state")
     }
 
     /// Gives the finished file its name, durably.
