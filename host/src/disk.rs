@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::world;
@@ -78,6 +79,17 @@ pub trait RawFile: Send + Sync {
     fn read_at(&self, offset: u64, len: usize) -> BoxFuture<'static, io::Result<Bytes>>;
     /// Writes all of `parts`, one behind the other, from `offset` on.
     fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>>;
+    /// Writes each run of parts at its own offset, one run after the other.
+    fn write_scattered(&self, runs: Vec<(u64, Vec<Bytes>)>) -> BoxFuture<'static, io::Result<()>> {
+        let writes: Vec<_> = runs.into_iter().map(|(offset, parts)| self.write_at(offset, parts)).collect();
+        async move {
+            for write in writes {
+                write.await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
     /// As [`RawFile::write_at`], then [`RawFile::sync`], in one turn.
     fn write_and_sync(&self, offset: u64, parts: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>>;
     /// Makes contents and length durable (`fdatasync`).
@@ -147,6 +159,14 @@ impl File {
     /// The operating system's, with the path in its text.
     pub async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
         self.raw.write_at(offset, parts).await.map_err(|e| at(&self.path, "write", &e))
+    }
+
+    /// Writes each run of parts at its own offset, in one turn: many small runs cost little more than one large one.
+    ///
+    /// # Errors
+    /// The operating system's, with the path in its text. After an error nothing is known of what was written.
+    pub async fn write_scattered(&self, runs: Vec<(u64, Vec<Bytes>)>) -> io::Result<()> {
+        self.raw.write_scattered(runs).await.map_err(|e| at(&self.path, "write", &e))
     }
 
     /// Writes `parts` and makes them durable, in one turn.

@@ -157,6 +157,11 @@ impl RawFile for RealFile {
         job(move || write_parts(&file, offset, &parts))
     }
 
+    fn write_scattered(&self, runs: Vec<(u64, Vec<Bytes>)>) -> BoxFuture<'static, io::Result<()>> {
+        let file = Arc::clone(&self.0);
+        job(move || runs.iter().try_for_each(|(offset, parts)| write_parts(&file, *offset, parts)))
+    }
+
     fn write_and_sync(&self, offset: u64, parts: Vec<Bytes>) -> BoxFuture<'static, io::Result<()>> {
         let file = Arc::clone(&self.0);
         job(move || {

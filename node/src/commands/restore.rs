@@ -52,7 +52,7 @@ pub(super) struct RestoreArgs {
     /// Replace an existing database and its -wal, -shm and -journal; refused while a process has it open.
     #[arg(long)]
     force: bool,
-    /// Read so many parts of 8 MiB at a time; as many are held in memory at most.
+    /// Read so many parts of 4 MiB at a time; as many are held in memory at most.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLELISM as u16, value_parser = clap::value_parser!(u16).range(1..=256))]
     parallelism: u16,
     /// Begin anew, whatever an interrupted restore to the same output left, and leave nothing if interrupted.

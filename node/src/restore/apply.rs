@@ -64,8 +64,8 @@ pub(super) struct Applier {
     commit_time_ms: i64,
     /// Of the state reached; that of the pages differs while a transaction is being moved into the file.
     proven: Checksum,
-    /// Pages of the transaction that is being read.
-    staged: BTreeMap<PageNumber, Bytes>,
+    /// Pages of the transaction that is being read, with their hashes.
+    staged: BTreeMap<PageNumber, (Checksum, Bytes)>,
     staged_bytes: usize,
     /// The transaction that is being read was too large to hold back: part of it is in the file.
     torn: bool,
@@ -89,7 +89,7 @@ impl Applier {
     /// Goes back to the empty database.
     pub(super) async fn restart(&mut self, lineage: Lineage) -> io::Result<()> {
         // Nothing of what was applied may reach the file later.
-        self.image.flush().await?;
+        self.image.settle().await?;
         *self = Self::new(self.image.file(), lineage);
         Ok(())
     }
@@ -237,11 +237,12 @@ impl Applier {
         if bytes.len() != header.page_size.bytes() as usize || page == header.page_size.lock_page() || page.0 == 0 {
             return wrong(format!("page {} of {} bytes cannot be", page.0, bytes.len()));
         }
+        let hash = Checksum::of_page(page, &bytes);
         if self.torn {
-            return Ok(self.image.put(page, &bytes).await?);
+            return Ok(self.image.put(page, hash, &bytes).await?);
         }
         self.staged_bytes += bytes.len();
-        if let Some(replaced) = self.staged.insert(page, bytes) {
+        if let Some((_, replaced)) = self.staged.insert(page, (hash, bytes)) {
             self.staged_bytes -= replaced.len();
         }
         if self.staged_bytes > STAGE_BYTES {
@@ -257,8 +258,8 @@ impl Applier {
             self.image.clear(header.page_size).await?;
         }
         self.staged_bytes = 0;
-        for (page, bytes) in std::mem::take(&mut self.staged) {
-            self.image.put(page, &bytes).await?;
+        for (page, (hash, bytes)) in std::mem::take(&mut self.staged) {
+            self.image.put(page, hash, &bytes).await?;
         }
         Ok(())
     }
@@ -322,9 +323,9 @@ impl Applier {
             checksum ^= self.image.checksum_beyond(page_count);
         }
         let mut grown = 0_u32;
-        for (page, bytes) in &self.staged {
+        for (page, (hash, _)) in &self.staged {
             if page.0 <= page_count {
-                checksum ^= Checksum::of_page(*page, bytes);
+                checksum ^= *hash;
                 if page.0 > old_count {
                     grown += 1;
                 } else {
@@ -341,11 +342,10 @@ impl Applier {
         Ok(checksum)
     }
 
-    /// Brings the file to its exact length, makes it durable, and reads all of it back.
+    /// Brings the file to its exact length, makes it durable, and reads all of it back meanwhile.
     ///
     /// False if what is on the disk is not what was written.
     pub(super) async fn finish(&mut self) -> io::Result<bool> {
-        self.image.finish().await?;
-        Ok(self.image.read_back().await? == self.image.checksum())
+        Ok(self.image.finish().await? == self.image.checksum())
     }
 }

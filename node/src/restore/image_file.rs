@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::future::try_join;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use seawall_host::disk::File;
-use seawall_host::task::{self, JoinHandle};
+use seawall_host::task::{self, JoinError, JoinHandle};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, PageSize};
 
 /// Pages gathered before they are written, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The longest single write, in bytes.
-const WRITE_BYTES: usize = 4 << 20;
+/// So much is written before the disk is asked to make it durable while the next is gathered, in bytes.
+const SYNC_BYTES: usize = 32 << 20;
 
-/// Writes and reads under way at a time.
-const TRANSFERS_AT_ONCE: usize = 4;
+/// The length of a read when pages are proven, in bytes.
+const READ_BYTES: usize = 4 << 20;
+
+/// Such reads under way at a time.
+const READS_AT_ONCE: usize = 4;
 
 /// A database under construction: its pages in a file, the hash of each and the checksum of all in memory.
 pub(super) struct ImageFile {
@@ -35,6 +39,9 @@ pub(super) struct ImageFile {
     owed: BTreeSet<u32>,
     /// Pages on their way into the file, meanwhile the next are gathered.
     writing: Option<JoinHandle<io::Result<()>>>,
+    /// What was written being made durable ahead of the end.
+    syncing: Option<JoinHandle<io::Result<()>>>,
+    written_since_sync: usize,
 }
 
 impl ImageFile {
@@ -50,6 +57,8 @@ impl ImageFile {
             cached_bytes: 0,
             owed: BTreeSet::new(),
             writing: None,
+            syncing: None,
+            written_since_sync: 0,
         }
     }
 
@@ -119,9 +128,8 @@ impl ImageFile {
         self.file.set_len(0).await
     }
 
-    /// Sets one page. `bytes` has the page size; the lock page is never set.
-    pub(super) async fn put(&mut self, page: PageNumber, bytes: &[u8]) -> io::Result<()> {
-        let hash = Checksum::of_page(page, bytes);
+    /// Sets one page. `bytes` has the page size and this hash; the lock page is never set.
+    pub(super) async fn put(&mut self, page: PageNumber, hash: Checksum, bytes: &[u8]) -> io::Result<()> {
         let before = self.set_hash(page.0, hash.0);
         self.owed.remove(&page.0);
         self.checksum ^= hash ^ Checksum(before);
@@ -180,36 +188,54 @@ impl ImageFile {
     /// Begins to write what is gathered, once what was gathered before is in the file.
     async fn begin_flush(&mut self) -> io::Result<()> {
         self.written().await?;
-        let Some(page_size) = self.page_size else { return Ok(()) };
+        let Some(page_size) = self.page_size.filter(|_| !self.cache.is_empty()) else { return Ok(()) };
+        self.sync_ahead().await?;
         let mut runs: Vec<(u64, Vec<Bytes>)> = Vec::new();
         let mut next = None;
         for (page, bytes) in std::mem::take(&mut self.cache) {
             match runs.last_mut() {
-                Some((_, run)) if next == Some(page) && run.len() * (page_size.bytes() as usize) < WRITE_BYTES => {
-                    run.push(bytes);
-                }
+                Some((_, run)) if next == Some(page) => run.push(bytes),
                 _ => runs.push((page_size.offset_of(PageNumber(page)), vec![bytes])),
             }
             next = page.checked_add(1);
         }
-        self.cached_bytes = 0;
+        self.written_since_sync += std::mem::take(&mut self.cached_bytes);
         let file = self.file.clone();
-        self.writing = Some(task::spawn(async move {
-            let writes = stream::iter(runs).map(|(offset, run)| {
-                let file = file.clone();
-                async move { file.write_at(offset, run).await }
-            });
-            writes.buffered(TRANSFERS_AT_ONCE).try_collect().await
-        }));
+        self.writing = Some(task::spawn(async move { file.write_scattered(runs).await }));
         Ok(())
+    }
+
+    /// Lets the disk begin on what is written, so that little is left for the end. One that is slow is not asked again
+    /// before it is done: it would write pages twice that change twice.
+    async fn sync_ahead(&mut self) -> io::Result<()> {
+        if self.written_since_sync < SYNC_BYTES {
+            return Ok(());
+        }
+        if let Some(syncing) = &mut self.syncing {
+            let Some(synced) = syncing.now_or_never() else { return Ok(()) };
+            self.syncing = None;
+            joined(synced)?;
+        }
+        self.written_since_sync = 0;
+        let file = self.file.clone();
+        self.syncing = Some(task::spawn(async move { file.sync().await }));
+        Ok(())
+    }
+
+    /// Waits until the disk is done with what it was asked to make durable. Its errors are told once: none may be missed.
+    async fn synced_ahead(&mut self) -> io::Result<()> {
+        let Some(syncing) = &mut self.syncing else { return Ok(()) };
+        let synced = syncing.await;
+        self.syncing = None;
+        joined(synced)
     }
 
     /// Waits until what is being written is in the file.
     async fn written(&mut self) -> io::Result<()> {
         let Some(writing) = &mut self.writing else { return Ok(()) };
-        let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let written = writing.await;
         self.writing = None;
-        written
+        joined(written)
     }
 
     /// Writes what is gathered.
@@ -218,16 +244,23 @@ impl ImageFile {
         self.written().await
     }
 
-    /// Brings the file to its exact length and makes it durable.
-    pub(super) async fn finish(&mut self) -> io::Result<()> {
+    /// Waits until the disk has nothing more to do for this image.
+    pub(super) async fn settle(&mut self) -> io::Result<()> {
         self.flush().await?;
-        let page_size = self.page_size.map_or(0, PageSize::bytes);
-        self.file.set_len(u64::from(page_size) * u64::from(self.page_count())).await?;
-        self.file.sync().await
+        self.synced_ahead().await
     }
 
-    /// Reads the whole file back and answers its checksum.
-    pub(super) async fn read_back(&self) -> io::Result<Checksum> {
+    /// Brings the file to its exact length, makes it durable, and meanwhile reads all of it back; answers the checksum
+    /// of what was read.
+    pub(super) async fn finish(&mut self) -> io::Result<Checksum> {
+        self.settle().await?;
+        let page_size = self.page_size.map_or(0, PageSize::bytes);
+        self.file.set_len(u64::from(page_size) * u64::from(self.page_count())).await?;
+        let ((), found) = try_join(self.file.sync(), self.read_back()).await?;
+        Ok(found)
+    }
+
+    async fn read_back(&self) -> io::Result<Checksum> {
         let Some(page_size) = self.page_size else { return Ok(Checksum::EMPTY) };
         let hashes = self.hashes_in_file(page_size, self.page_count());
         hashes
@@ -246,7 +279,7 @@ impl ImageFile {
     ) -> impl Stream<Item = io::Result<Vec<u64>>> + Send + use<> {
         let size = page_size.bytes() as usize;
         let lock_page = page_size.lock_page();
-        let pages_at_once = (WRITE_BYTES / size) as u32;
+        let pages_at_once = (READ_BYTES / size) as u32;
         let file = self.file.clone();
         let reads = (1..=page_count).step_by(pages_at_once as usize).map(move |first| {
             let count = pages_at_once.min(page_count - first + 1) as usize;
@@ -262,6 +295,10 @@ impl ImageFile {
                 hashed.await.map_err(io::Error::other)
             }
         });
-        stream::iter(reads).buffered(TRANSFERS_AT_ONCE)
+        stream::iter(reads).buffered(READS_AT_ONCE)
     }
+}
+
+fn joined(outcome: Result<io::Result<()>, JoinError>) -> io::Result<()> {
+    outcome.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

@@ -9,7 +9,7 @@ use super::integrity::IntegrityCheck;
 use super::read_ahead::ReadLimits;
 
 /// The length of one ranged read, in bytes.
-pub(super) const PART_BYTES: u64 = 8 << 20;
+pub(super) const PART_BYTES: u64 = 4 << 20;
 
 /// Ranged reads at a time unless told.
 pub const DEFAULT_PARALLELISM: usize = 8;
@@ -47,7 +47,7 @@ pub struct RestoreOptions {
     pub dry_run: bool,
     /// Go on from what an interrupted restore to the same output left, and leave the same if interrupted.
     pub resume: bool,
-    /// Ranged reads of 8 MiB at a time, at least 1; as many such parts are in memory at most.
+    /// Ranged reads of 4 MiB at a time, at least 1; as many such parts are in memory at most.
     pub parallelism: usize,
 }
 

@@ -48,8 +48,13 @@ pub(super) async fn connect(options: &S3Options) -> Result<Client, String> {
             .credentials_provider(Credentials::new(id, secret.reveal(), None, None, "configuration"))
             .region(Region::new(options.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned()))),
         None => {
-            let shared = aws_config::load_defaults(BehaviorVersion::latest()).await;
-            let region = options.region.clone().map(Region::new).or_else(|| shared.region().cloned());
+            let mut loader = aws_config::defaults(BehaviorVersion::latest());
+            if let Some(region) = &options.region {
+                // Else the machine is asked for it, which takes seconds where nobody answers.
+                loader = loader.region(Region::new(region.clone()));
+            }
+            let shared = loader.load().await;
+            let region = shared.region().cloned();
             Builder::from(&shared).region(region.unwrap_or_else(|| Region::from_static(DEFAULT_REGION)))
         }
     };
