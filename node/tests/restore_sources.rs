@@ -238,6 +238,34 @@ fn nothing_of_another_database_or_by_request_is_gone_on_from() {
 }
 
 #[test]
+fn a_damaged_note_of_an_interrupted_restore_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::random(60, 10);
+    let server = SlowS3::start(&logs(&history, 1));
+    for damage in ["flip", "cut", "other"] {
+        server.delay(Duration::from_millis(60));
+        let mut child = run_until_checkpoint(directory.path(), &["--parallelism", "1", &server.source()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let state = directory.path().join(".restored.db.restore-state");
+        let mut bytes = std::fs::read(&state).unwrap();
+        let middle = bytes.len() / 2;
+        match damage {
+            "flip" => bytes[middle] ^= 1,
+            "cut" => bytes.truncate(middle),
+            _ => bytes = b"something else".to_vec(),
+        }
+        std::fs::write(&state, bytes).unwrap();
+        server.delay(Duration::ZERO);
+        let output = restore(directory.path(), &[&server.source()]);
+        assert!(output.status.success() && !stderr(&output).contains("going on from"), "{damage}: {}", stderr(&output));
+        assert!(std::fs::read(directory.path().join("restored.db")).unwrap() == history.states[60].file(), "{damage}");
+        assert_eq!(files(directory.path()), ["restored.db"]);
+        std::fs::remove_file(directory.path().join("restored.db")).unwrap();
+    }
+}
+
+#[test]
 fn a_dry_run_tells_sizes_and_time() {
     let directory = tempfile::tempdir().unwrap();
     let history = History::random(30, 9);

@@ -39,6 +39,8 @@ pub const RARE_PATHS: &[&str] = &[
     "read index had from the leader by another node",
     "restore planned again",
     "restore read from a second source",
+    "restore resumed",
+    "resumed restore began anew",
     "resync after the WAL restarted",
     "resync after the source lost its tail",
     "resync for another reason",

@@ -15,8 +15,8 @@ use super::error::CommandError;
 use super::restore_sources::open_sources;
 use super::{print, print_json};
 use crate::restore::{
-    DEFAULT_PARALLELISM, Estimate, IntegrityCheck, Outcome, PlannedObject, Progress, RestoreOptions, Restored,
-    SourceUrl, When, restore, show_time,
+    DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, Estimate, IntegrityCheck, Outcome, PlannedObject, Progress,
+    RestoreOptions, Restored, SourceUrl, When, restore, show_time,
 };
 
 /// Give a database back, from a cluster or from a destination.
@@ -102,6 +102,7 @@ impl RestoreArgs {
             if_replica_exists: self.if_replica_exists,
             dry_run: self.dry_run,
             resume: !self.no_resume,
+            checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
             parallelism: self.parallelism.into(),
         };
         let config = self.config.as_deref().zip(self.database.as_ref());

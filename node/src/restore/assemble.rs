@@ -43,7 +43,7 @@ enum Applied {
 impl<'a, 's> Assembly<'a, 's> {
     /// Nothing yet, in `file`, the temporary file of `target`.
     pub(super) fn new(search: &'a mut Search<'s>, target: &'a Target, file: File, plan: &Plan) -> Self {
-        let checkpoints = Checkpoints::new(target, search.options.resume);
+        let checkpoints = Checkpoints::new(target, search.options);
         let applier = Applier::new(file, plan.lineage);
         Self { search, target, applier, checkpoints, sources: Vec::new(), unconfirmed: None }
     }
@@ -188,5 +188,6 @@ impl<'a, 's> Assembly<'a, 's> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what is on the real disk is judged from outside")]
 #[path = "assemble_tests.rs"]
 mod tests;

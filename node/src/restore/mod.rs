@@ -28,7 +28,7 @@ pub(crate) use destination_source::list_segments;
 pub use error::RestoreError;
 pub use integrity::IntegrityCheck;
 pub use multi_source::MultiSource;
-pub use options::{DEFAULT_PARALLELISM, RestoreOptions, When};
+pub use options::{DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, RestoreOptions, When};
 pub use outcome::{Estimate, Outcome, PlannedObject, Progress, Restored};
 pub use run::restore;
 pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};

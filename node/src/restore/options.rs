@@ -1,6 +1,7 @@
 //! What a restore is told.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use seawall_host::time::UnixMillis;
 use seawall_proto::position::{Lineage, Txid};
@@ -13,6 +14,9 @@ pub(super) const PART_BYTES: u64 = 4 << 20;
 
 /// Ranged reads at a time unless told.
 pub const DEFAULT_PARALLELISM: usize = 8;
+
+/// How often what is reached is written down unless told.
+pub const DEFAULT_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which state is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct RestoreOptions {
     pub dry_run: bool,
     /// Go on from what an interrupted restore to the same output left, and leave the same if interrupted.
     pub resume: bool,
+    /// How far it came is written down this often, where that takes little of the time.
+    pub checkpoint_interval: Duration,
     /// Ranged reads of 4 MiB at a time, at least 1; as many such parts are in memory at most.
     pub parallelism: usize,
 }
@@ -64,6 +70,7 @@ impl RestoreOptions {
             if_replica_exists: false,
             dry_run: false,
             resume: true,
+            checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
             parallelism: DEFAULT_PARALLELISM,
         }
     }

@@ -128,14 +128,14 @@ impl Content {
                 let parts = stream::iter(parts).enumerate();
                 let reads = parts.then(move |(index, part)| {
                     let room = Arc::clone(&room);
-                    async move {
-                        let room = take(room).await;
-                        let read = async move {
-                            let pieces = part.await.map(|bytes| vec![bytes]);
-                            Part { object, pieces, is_last: index == last, _room: room }
-                        };
+                    take(room).map(move |room| {
+                        let is_last = index == last;
+                        let read = part.map(move |bytes| {
+                            let pieces = bytes.map(|bytes| vec![bytes]);
+                            Part { object, pieces, is_last, _room: room }
+                        });
                         read.boxed()
-                    }
+                    })
                 });
                 reads.boxed()
             }

@@ -103,7 +103,7 @@ fn segment(number: usize, pages: u32) -> Bytes {
         kind: SegmentKind::Log,
     });
     for page in 1..=pages {
-        let bytes: Vec<u8> = (0..512_u32).map(|at| (at * page * (number as u32 + 3) >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..512_u32).map(|at| ((at * page * (number as u32 + 3)) >> 3) as u8).collect();
         encoder.page(PageNumber(page), &bytes).unwrap();
     }
     encoder.commit(pages, 0, Checksum::EMPTY).unwrap();

@@ -10,10 +10,10 @@ use seawall_proto::position::Position;
 
 use super::apply::Applier;
 use super::checkpoint::Checkpoint;
+use super::options::RestoreOptions;
 use super::target::Target;
 
-/// A checkpoint is written after this long, and no more often than that it takes a fiftieth of the time.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Checkpoints are written no more often than that they take a fiftieth of the time.
 const COST_FACTOR: u32 = 50;
 
 /// With less than this read, nothing is worth keeping.
@@ -23,15 +23,17 @@ const WORTH_BYTES: u64 = 16 << 20;
 pub(super) struct Checkpoints {
     path: PathBuf,
     enabled: bool,
+    interval: Duration,
     saved: Option<Position>,
     next: Instant,
     read: u64,
 }
 
 impl Checkpoints {
-    /// Checkpoints beside the temporary file of `target`; none at all unless `enabled`.
-    pub(super) fn new(target: &Target, enabled: bool) -> Self {
-        Self { path: target.state(), enabled, saved: None, next: Instant::now() + INTERVAL, read: 0 }
+    /// Checkpoints beside the temporary file of `target`, as `options` want them.
+    pub(super) fn new(target: &Target, options: &RestoreOptions) -> Self {
+        let (enabled, interval) = (options.resume, options.checkpoint_interval);
+        Self { path: target.state(), enabled, interval, saved: None, next: Instant::now() + interval, read: 0 }
     }
 
     /// What an interrupted restore left, if anything of use.
@@ -62,7 +64,7 @@ impl Checkpoints {
         }
         let began = Instant::now();
         self.save(applier).await?;
-        self.next = Instant::now() + INTERVAL.max(began.elapsed() * COST_FACTOR);
+        self.next = Instant::now() + self.interval.max(began.elapsed() * COST_FACTOR);
         Ok(())
     }
 

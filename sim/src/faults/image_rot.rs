@@ -56,8 +56,8 @@ pub(super) async fn rot(stage: Arc<Stage>) {
 pub(super) async fn read(stage: &Stage, index: usize) {
     for source in stage.hosts.iter().flat_map(|host| host.application.sources()) {
         let (address, name) = (stage.cluster.nodes()[index].address.clone(), source.name().clone());
-        let restore =
-            stage.operator.restore(move || Arc::new(ClusterSource::new(vec![address], name, true)), When::Newest, None);
+        let origin = move || Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), true)) as _;
+        let restore = stage.operator.restore(origin, When::Newest, None);
         let wrong = match time::timeout(PATIENCE, restore).await {
             Ok(Ok(given)) => {
                 let compare = |history: &_| {

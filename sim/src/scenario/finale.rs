@@ -181,17 +181,17 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn source(self, stage: &Stage, source: &Source) -> Box<dyn FnOnce() -> Arc<dyn RestoreSource> + Send> {
+    fn source(self, stage: &Stage, source: &Source) -> Box<dyn Fn() -> Arc<dyn RestoreSource> + Send + Sync> {
         let name = source.name().clone();
         match self {
             Self::Node(index) | Self::Stale(index) => {
                 let stale = matches!(self, Self::Stale(_));
                 let address = stage.cluster.nodes()[index].address.clone();
-                Box::new(move || Arc::new(ClusterSource::new(vec![address], name, stale)))
+                Box::new(move || Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), stale)))
             }
             Self::Place(index) => {
                 let place = stage.cluster.places()[index].clone();
-                Box::new(move || Arc::new(DestinationSource::new(place.destination(), name)))
+                Box::new(move || Arc::new(DestinationSource::new(place.destination(), name.clone())))
             }
         }
     }

@@ -53,7 +53,8 @@ pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> 
         let application = Application::new(machine, directory, &options)?;
         hosts.push(Host::new(application, cluster.addresses(), configuration.agent_sizes.clone(), number));
     }
-    Ok(Stage::new(configuration.clone(), cluster, hosts, Operator::new(world.add_machine("operator"))))
+    let operator = Operator::new(world.add_machine("operator"), world.add_machine("operator-interrupted"));
+    Ok(Stage::new(configuration.clone(), cluster, hosts, operator))
 }
 
 /// Plays the run: the faults for `duration`, then healing and the final comparison. What does not hold is told to the

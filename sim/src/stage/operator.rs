@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use seawall_host::{disk, time};
-use seawall_node::restore::{Outcome, Progress, RestoreOptions, RestoreSource, When, restore};
+use seawall_node::restore::{
+    DEFAULT_CHECKPOINT_INTERVAL, Outcome, Progress, RestoreOptions, RestoreSource, When, restore,
+};
 use seawall_proto::position::{Lineage, PageSize, Position};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
+use crate::disk::Crash;
+use crate::random::Stream;
 use crate::world::{self, Machine};
 
 /// A restore that takes longer is given up.
@@ -41,9 +45,15 @@ pub enum RestoreFailure {
     Broken(String),
 }
 
-/// The machine of an operator.
+/// One in so many restores is interrupted, and begun again.
+const INTERRUPTED: f64 = 0.3;
+
+/// The machines of an operator.
 pub struct Operator {
     machine: Machine,
+    /// Where restores are interrupted: one at a time.
+    shaky: Machine,
+    trouble: Mutex<()>,
     count: AtomicU64,
 }
 
@@ -56,9 +66,9 @@ impl Progress for Quiet {
 }
 
 impl Operator {
-    /// An operator at `machine`, which is nobody else's.
-    pub fn new(machine: Machine) -> Self {
-        Self { machine, count: AtomicU64::new(0) }
+    /// An operator at `machine`, which is nobody else's, nor is `shaky`, which dies in the middle of restores.
+    pub fn new(machine: Machine, shaky: Machine) -> Self {
+        Self { machine, shaky, trouble: Mutex::new(()), count: AtomicU64::new(0) }
     }
 
     /// The machine.
@@ -87,26 +97,34 @@ impl Operator {
         answered.await.unwrap_or(Err(RestoreFailure::Hangs)).map(|_outcome| ())
     }
 
-    /// Restores `when` (of one lineage, if it is named) from what `source` makes.
+    /// Restores `when` (of one lineage, if it is named) from what `source` makes; now and then only when begun again.
     ///
     /// # Errors
     /// [`RestoreFailure`].
     pub async fn restore(
         &self,
-        source: impl FnOnce() -> Arc<dyn RestoreSource> + Send + 'static,
+        source: impl Fn() -> Arc<dyn RestoreSource> + Send + Sync + 'static,
         when: When,
         lineage: Option<Lineage>,
     ) -> Result<GivenBack, RestoreFailure> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let output = PathBuf::from(format!("/restored/{number}.db"));
-        let (answer, answered) = oneshot::channel();
-        let path = output.clone();
-        let machine = self.machine;
-        world::current().spawn_on(machine, async move {
-            let options = RestoreOptions { when, lineage, ..RestoreOptions::new(path) };
-            let _ = answer.send(run(source(), options).await);
-        });
-        let position = match answered.await.unwrap_or(Err(RestoreFailure::Hangs))? {
+        let source: Source = Arc::new(source);
+        let world = world::current();
+        let interrupted = world.draw(Stream::Oracles, |random| random.chance(INTERRUPTED));
+        let _alone = if interrupted { Some(self.trouble.lock().await) } else { None };
+        let machine = if interrupted { self.shaky } else { self.machine };
+        let options = RestoreOptions {
+            when,
+            lineage,
+            checkpoint_interval: if interrupted { Duration::ZERO } else { DEFAULT_CHECKPOINT_INTERVAL },
+            ..RestoreOptions::new(&output)
+        };
+        if interrupted {
+            interrupt(machine, &source, &options).await;
+        }
+        let answered = begin(machine, &source, options).await;
+        let position = match answered.unwrap_or(Err(RestoreFailure::Hangs))? {
             Outcome::Restored(restored) => restored.position,
             other => return Err(RestoreFailure::Broken(format!("what happened was {other:?}"))),
         };
@@ -120,6 +138,42 @@ impl Operator {
         let _ = gone.await;
         Ok(GivenBack { position, image, page_size })
     }
+}
+
+type Source = Arc<dyn Fn() -> Arc<dyn RestoreSource> + Send + Sync>;
+
+type Answer = oneshot::Receiver<Result<Outcome, RestoreFailure>>;
+
+/// Begins a restore on `machine`.
+fn begin(machine: Machine, source: &Source, options: RestoreOptions) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    let source = Arc::clone(source);
+    world::current().spawn_on(machine, async move {
+        let _ = answer.send(run(source(), options).await);
+    });
+    answered
+}
+
+/// Begins a restore on `machine`, of that state or the newest, and lets the machine die while it goes on.
+async fn interrupt(machine: Machine, source: &Source, options: &RestoreOptions) {
+    let world = world::current();
+    let (newest, patience, power) = world.draw(Stream::Oracles, |random| {
+        let patience = random.duration(Duration::from_millis(1)..Duration::from_millis(400));
+        (random.chance(0.3), patience, random.chance(0.5))
+    });
+    let when = if newest { When::Newest } else { options.when };
+    let answered = begin(machine, source, RestoreOptions { when, ..options.clone() });
+    let _ = time::timeout(patience, answered).await;
+    world.kill(machine, power);
+    world.disk_of(machine).crash(if power { Crash::Power } else { Crash::Process });
+    world.start(machine);
+    // It may have been done already.
+    let (removed, gone) = oneshot::channel();
+    let output = options.output.clone();
+    world.spawn_on(machine, async move {
+        let _ = removed.send(disk::remove_file(&output).await);
+    });
+    let _ = gone.await;
 }
 
 async fn run(source: Arc<dyn RestoreSource>, options: RestoreOptions) -> Result<Outcome, RestoreFailure> {
