@@ -293,4 +293,10 @@ impl LogPin {
     pub fn advance(&self, from: Txid) {
         self.core.advance(from);
     }
+
+    /// The same, as long as `lineage` is the newest: what was arriving when the pin was last moved may have been let go
+    /// of since, and other databases go on.
+    pub fn advance_within(&self, lineage: Lineage, from: Txid) {
+        self.core.advance_within(lineage, from);
+    }
 }

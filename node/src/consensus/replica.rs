@@ -266,12 +266,12 @@ impl ReplicaCore {
     pub(crate) fn pin(self: &Arc<Self>, name: &DatabaseName, reason: &'static str, from: Txid) -> PinCore {
         // Pinned low first: what is looked up must not go meanwhile.
         let pin = self.live.log.pin(0, reason);
-        pin.advance(self.first_needed(name, from));
+        pin.advance(self.first_needed(name, from).1);
         PinCore { core: self.clone(), name: name.clone(), pin: Mutex::new(pin) }
     }
 
-    /// The first entry of the log that holds `from` or anything after it of a database.
-    fn first_needed(&self, name: &DatabaseName, from: Txid) -> u64 {
+    /// The first entry of the log that holds `from` or anything after it of a database, and in which lineage: the newest.
+    fn first_needed(&self, name: &DatabaseName, from: Txid) -> (Lineage, u64) {
         let (lineage, open, next) = {
             let inner = self.live.lock();
             let database = inner.cluster.databases().get(name);
@@ -283,7 +283,8 @@ impl ReplicaCore {
         let covering = self.live.positions.segments(name, Lineage(lineage), Txid(from.0.saturating_sub(1)), 1);
         // Whoever has everything before it needs a transaction in parts from its first part on.
         let open = open.filter(|_| !mutant("open-transaction-not-pinned"));
-        covering.first().and_then(|record| record.entries.first().copied()).or(open).unwrap_or(next)
+        let index = covering.first().and_then(|record| record.entries.first().copied()).or(open).unwrap_or(next);
+        (Lineage(lineage), index)
     }
 }
 
@@ -295,8 +296,15 @@ pub(crate) struct PinCore {
 
 impl PinCore {
     pub(crate) fn advance(&self, from: Txid) {
-        let index = self.core.first_needed(&self.name, from);
+        let (_, index) = self.core.first_needed(&self.name, from);
         self.pin.lock().unwrap_or_else(PoisonError::into_inner).advance(index);
+    }
+
+    pub(crate) fn advance_within(&self, lineage: Lineage, from: Txid) {
+        let (newest, index) = self.core.first_needed(&self.name, from);
+        if newest == lineage {
+            self.pin.lock().unwrap_or_else(PoisonError::into_inner).advance(index);
+        }
     }
 }
 

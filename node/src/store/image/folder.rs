@@ -24,6 +24,8 @@ const SEGMENTS_AT_ONCE: usize = 64;
 const PARTS_AT_ONCE: usize = 8;
 /// How often images are looked after when nothing changes.
 const TICK: Duration = Duration::from_millis(500);
+/// How often the pin of a database that does not change is moved on, behind what others wrote.
+const MOVE_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// A page vector that was not used for this long leaves the memory.
 const IDLE: Duration = Duration::from_secs(300);
 /// After an error an image is tried again after this long, doubled each time.
@@ -66,6 +68,8 @@ struct Followed {
     image: Image,
     /// From which txid on, and the pin itself; none while the image is quarantined.
     pin: Option<(Txid, LogPin)>,
+    /// When the pin was last moved.
+    moved: Instant,
     is_busy: bool,
     failures: u32,
     retry_at: Option<Instant>,
@@ -116,7 +120,8 @@ impl Following {
         let (lineage, head) = (Lineage(view.head.lineage), Txid(view.head.txid));
         if self.databases.get(name).is_none_or(|followed| followed.image.lineage() != lineage && !followed.is_busy) {
             let image = self.images.get_or_create(name, lineage).await?;
-            let followed = Followed { image, pin: None, is_busy: false, failures: 0, retry_at: None };
+            let followed =
+                Followed { image, pin: None, moved: Instant::now(), is_busy: false, failures: 0, retry_at: None };
             self.databases.insert(name.clone(), followed);
         }
         let Some(followed) = self.databases.get_mut(name) else { return Ok(()) };
@@ -176,9 +181,11 @@ impl Followed {
                 pin.advance(from);
                 *pinned = from;
             }
-            Some((pinned, _)) if *pinned == from => {}
+            Some((pinned, _)) if *pinned == from && self.moved.elapsed() < MOVE_IDLE_EVERY => return,
+            Some((pinned, pin)) if *pinned == from => pin.advance_within(self.image.lineage(), from),
             _ => self.pin = Some((from, replica.pin(name, "image", from))),
         }
+        self.moved = Instant::now();
     }
 }
 
