@@ -23,6 +23,7 @@ pub const RARE_PATHS: &[&str] = &[
     "large segment streamed to a destination",
     "leader change during an upload",
     "leadership handed over",
+    "log file waits for room",
     "log piece begun behind another",
     "log piece deleted",
     "log purged",

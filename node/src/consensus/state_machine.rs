@@ -19,6 +19,9 @@ use crate::state::ClusterState;
 /// Entries applied before whoever waits for a change is woken.
 const WAKE_EVERY: usize = 64;
 
+/// While the disk is full, the leader's state is tried to be written down this often: an error would end consensus.
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
+
 /// How late the deliberate defects do what they should have done at once.
 const LATE: Duration = Duration::from_millis(100);
 
@@ -79,7 +82,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let manifest = snapshot::decode(data.clone()).map_err(io::Error::other)?;
         sometimes("snapshot installed");
         // The file before the position log: that one is built again from it.
-        self.file.save(meta, &data).await?;
+        loop {
+            match self.file.save(meta, &data).await {
+                Err(error) if is_full(&error) => {
+                    tracing::error!(%error, "a state from the leader is taken in once there is room");
+                    time::sleep(RETRY_WHEN_FULL).await;
+                }
+                Ok(_) => break,
+                Err(error) => return Err(error),
+            }
+        }
         let index = meta.last_log_id.map_or(0, |id| id.index);
         self.live.positions.load(index, manifest.records).await.map_err(io::Error::other)?;
         self.live.replace(meta, manifest.cluster);

@@ -48,11 +48,13 @@ impl Opened {
     fn write(&self, offset: u64, parts: &[Bytes]) -> io::Result<()> {
         let mut state = self.writable_state()?;
         if !self.shared.fails(Action::Write, &state) {
-            return state.write(self.number, offset, parts).inspect_err(|_| state.note_failure(self.number));
+            // Without room it is no failure of the disk: whoever writes may do so again.
+            return state.write(self.number, offset, parts);
         }
         state.note_failure(self.number);
         if self.shared.dice.draw(|random| random.chance(0.5)) {
-            state.write(self.number, offset, parts)?;
+            // What has no room is not told: the disk fails, and says so.
+            let _ = state.write(self.number, offset, parts);
         }
         Err(input_output_error())
     }

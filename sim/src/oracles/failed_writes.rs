@@ -1,7 +1,7 @@
 //! A failed write or sync of the log file ends the program.
 //!
 //! Source: Seawall's design, "a failed fsync ends the process": what is on the disk is not known then, and nothing may be
-//! told to be durable any more.
+//! told to be durable any more. A write that finds no room is none: all of it is written again before anything is synced.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! The task that folds the log into the images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(300);
 /// After an error an image is tried again after this long, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// The same while the disk is full: what is not folded keeps the log from getting shorter.
+const LAST_FULL_RETRY: Duration = Duration::from_secs(5);
 /// The same for an image, or a part of the log, that nobody gives at present: a peer that has it may come back any time.
 const LAST_PULL_RETRY: Duration = Duration::from_secs(10);
 
@@ -152,8 +155,11 @@ impl Following {
             Ok(()) => (followed.failures, followed.retry_at) = (0, None),
             Err(error) => {
                 followed.failures += 1;
-                let is_awaited = matches!(error, ImageError::Lost { .. } | ImageError::Io { .. });
-                let last = if is_awaited { LAST_PULL_RETRY } else { LAST_RETRY };
+                let last = match &error {
+                    ImageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => LAST_FULL_RETRY,
+                    ImageError::Lost { .. } | ImageError::Io { .. } => LAST_PULL_RETRY,
+                    _ => LAST_RETRY,
+                };
                 let wait = last.min(FIRST_RETRY * 2_u32.saturating_pow(followed.failures.min(16) - 1));
                 followed.retry_at = Some(Instant::now() + wait);
                 tracing::warn!(database = %name, %error, retry_in = ?wait, "cannot fold the log into the image");

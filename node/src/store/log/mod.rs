@@ -13,6 +13,7 @@ mod piece;
 mod pins;
 mod record;
 mod recovery;
+mod room_wait;
 mod shared;
 mod state;
 mod writer;

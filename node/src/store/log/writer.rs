@@ -12,8 +12,9 @@ use seawall_host::time::Instant;
 use super::index::{PieceIndex, Row};
 use super::marks::Marks;
 use super::memory::{Current, Done, Effect, Op, Written};
-use super::piece::OpenPiece;
+use super::piece::{OpenPiece, SealedPiece};
 use super::record::{BatchBuilder, Kind, Record};
+use super::room_wait::{RoomWait, is_full};
 use super::shared::Shared;
 
 /// A batch that has reached this many bytes is written; what is left goes into the next one.
@@ -82,7 +83,14 @@ impl Writer {
             let written = if mutant("payload-not-synced") && has_payload() {
                 self.piece.file.write_at(self.piece.bytes, batch.finish()).await
             } else {
-                self.piece.file.write_and_sync(self.piece.bytes, batch.finish()).await
+                let parts = batch.finish();
+                let mut wait = RoomWait::new(&self.shared);
+                loop {
+                    let written = self.piece.file.write_and_sync(self.piece.bytes, parts.clone()).await;
+                    if let Some(written) = wait.after(written).await {
+                        break written;
+                    }
+                }
             };
             if !mutant("failed-fsync-ignored") {
                 written?;
@@ -181,8 +189,13 @@ impl Writer {
             (memory.current.index.encode(self.piece.salt), memory.current.index.range())
         };
         sometimes("log piece begun behind another");
-        let sealed = self.piece.seal(&index, range, &self.marks).await?;
-        let next = OpenPiece::create(&self.shared.dir, self.piece.number + 1, &self.marks).await?;
+        let mut wait = RoomWait::new(&self.shared);
+        let (sealed, next) = loop {
+            let begun = begin_next(&self.shared, &self.piece, &index, range, &self.marks).await;
+            if let Some(begun) = wait.after(begun).await {
+                break begun?;
+            }
+        };
         let current = Current::new(&next, PieceIndex::default());
         self.begins_at = next.bytes;
         let old = std::mem::replace(&mut self.piece, next);
@@ -194,6 +207,19 @@ impl Writer {
     }
 }
 
+/// Seals `piece` and creates the one behind it.
+async fn begin_next(
+    shared: &Shared,
+    piece: &OpenPiece,
+    index: &Record,
+    range: Option<(u64, u64)>,
+    marks: &Marks,
+) -> io::Result<(SealedPiece, OpenPiece)> {
+    let sealed = piece.seal(index, range, marks).await?;
+    let next = OpenPiece::create(&shared.dir, piece.number + 1, marks).await?;
+    Ok((sealed, next))
+}
+
 struct Gathered {
     effects: Vec<Effect>,
     done: Vec<Done>,
@@ -201,9 +227,10 @@ struct Gathered {
 }
 
 fn failure(error: &io::Error) -> String {
-    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+    if is_full(error) {
         return format!(
-            "the disk of the log file is full: {error}. Nothing acknowledged is lost: free space and start the node again"
+            "the disk of the log file is full, and more waits for it than memory should hold: {error}. Nothing \
+             acknowledged is lost: free space and start the node again"
         );
     }
     format!(
