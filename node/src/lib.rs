@@ -11,5 +11,6 @@ pub mod node;
 pub mod replica;
 pub mod restore;
 pub mod service;
+pub mod space;
 pub mod state;
 pub mod store;

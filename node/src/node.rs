@@ -1,7 +1,6 @@
 //! A whole replicator node: its parts, in the order in which they begin and end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +14,15 @@ use crate::destination::{self, InvalidDestination, NamedDestination};
 use crate::fanout::{Fanout, FanoutOptions};
 use crate::http::{self, Metrics, Readiness};
 use crate::replica::{Replica, Role};
-use crate::service::admission::{Admission, AdmissionOptions};
+use crate::service::admission::{Admission, IN_FLIGHT};
 use crate::service::cluster::ClusterService;
 use crate::service::ingest::IngestService;
 use crate::service::restore::RestoreService;
+use crate::space::SpaceOptions;
 use crate::store::image::{Folder, ImageOptions, ImageStore};
 use crate::store::image_blobs::ImageBlobs;
 use crate::store::kv::OpenKv;
-use crate::store::log::LogOptions;
+use crate::store::log::{LogOptions, PinView};
 
 /// How often the gauges of a node are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,8 +53,25 @@ pub struct NodeSizes {
     pub blob_piece_bytes: usize,
     /// Windows and patience of the fan-out.
     pub fanout: FanoutOptions,
-    /// Free bytes below which appends are refused; `None` for the usual share of the file system.
-    pub reserve: Option<u64>,
+}
+
+/// A piece of the log file has at most this share of the budget …
+const PIECES_IN_BUDGET: u64 = 64;
+/// … but is not smaller than this, or than was asked for.
+const LEAST_PIECE: u64 = 1 << 20;
+/// The Raft state is written down anew at least so often while the log gets to the size of the budget …
+const SNAPSHOTS_IN_BUDGET: u64 = 16;
+/// … but not more often than after this many bytes, or than was asked for.
+const LEAST_SNAPSHOT: u64 = 4 << 20;
+
+impl NodeSizes {
+    /// These sizes, or smaller ones where the budget is small: the log file must be able to get shorter within it.
+    #[must_use]
+    pub fn within(mut self, budget: u64) -> Self {
+        self.log.piece_bytes = self.log.piece_bytes.min(LEAST_PIECE.max(budget / PIECES_IN_BUDGET));
+        self.snapshot_bytes = self.snapshot_bytes.min(LEAST_SNAPSHOT.max(budget / SNAPSHOTS_IN_BUDGET));
+        self
+    }
 }
 
 impl Default for NodeSizes {
@@ -66,7 +83,6 @@ impl Default for NodeSizes {
             images: ImageOptions::default(),
             blob_piece_bytes: ImageBlobs::PIECE_BYTES,
             fanout: FanoutOptions::default(),
-            reserve: None,
         }
     }
 }
@@ -117,25 +133,34 @@ impl Node {
     /// [`StartNodeError`]; nothing runs on then.
     pub async fn start(config: NodeConfig, parts: NodeParts) -> Result<Self, StartNodeError> {
         let NodeParts { open_kv, destinations, sizes, metrics } = parts;
+        disk::create_directories(&config.data_dir).await?;
+        let budget = match config.disk.budget {
+            Some(budget) => budget,
+            None => disk::space(&config.data_dir).await?.total,
+        };
+        let sizes = sizes.within(budget);
         let members = config.members.iter();
         let members = members.map(|member| ConfiguredNode { id: member.id, address: member.address.to_string() });
         let options = ConsensusOptions {
             snapshot_bytes: sizes.snapshot_bytes,
             keep_entries: sizes.keep_entries,
             log: sizes.log,
+            space: SpaceOptions {
+                budget: config.disk.budget,
+                reserve: config.disk.reserve,
+                destination_share: config.disk.destination_share,
+            },
             ..ConsensusOptions::new(config.cluster_name, config.id, config.data_dir.clone(), members.collect())
         };
         // Takes the data directory's lock, so it comes first.
         let started = Consensus::start(options, open_kv).await?;
         let (consensus, replica) = (started.consensus, started.replica);
         let images = ImageStore::open(config.data_dir.join("images"), sizes.images).await?;
-        consensus.exchange_blobs(ImageBlobs::open(&config.data_dir, images.clone(), sizes.blob_piece_bytes).await?);
+        consensus.exchange_blobs(
+            ImageBlobs::open(&config.data_dir, images.clone(), consensus.space(), sizes.blob_piece_bytes).await?,
+        );
         let mut folder = Folder::start(replica.clone(), images.clone());
-        let admission = Admission::start(AdmissionOptions {
-            reserve: sizes.reserve,
-            ..AdmissionOptions::new(config.data_dir.clone())
-        })
-        .await?;
+        let admission = Admission::start(Arc::new(replica.clone()), IN_FLIGHT);
         let fanout =
             Fanout::start(sizes.fanout, destinations.clone(), Arc::new(replica.clone()), Arc::new(images.clone()));
         folder.wait_pinned().await;
@@ -144,9 +169,9 @@ impl Node {
         let receipts = Arc::new(fanout.handle());
         let routes = started
             .routes
-            .add_service(IngestService::new(replica.clone(), images.clone(), admission, receipts))
+            .add_service(IngestService::new(replica.clone(), images.clone(), admission.clone(), receipts))
             .add_service(RestoreService::new(replica.clone(), images.clone(), destinations))
-            .add_service(ClusterService::new(replica.clone(), fanout.handle()));
+            .add_service(ClusterService::new(replica.clone(), fanout.handle(), admission));
         let server = net::serve(config.listen, routes).await?;
         let http = match config.http {
             Some(address) => {
@@ -155,7 +180,7 @@ impl Node {
             }
             None => None,
         };
-        let gauges = spawn_owned(keep_gauges(replica.clone(), config.data_dir));
+        let gauges = spawn_owned(keep_gauges(replica.clone()));
         tracing::info!(id = config.id, address = %server.address(), "started");
         Ok(Self { released, server, _http: http, _gauges: gauges, fanout, _folder: folder, images, replica, consensus })
     }
@@ -178,6 +203,11 @@ impl Node {
     /// A look at its part in consensus, for oracles; of the log's entries those from `from` on.
     pub fn inspect(&self, from: u64) -> RaftInspection {
         self.consensus.inspect(from)
+    }
+
+    /// Every reason why its log file is as long as it is, the oldest first, and the bytes from there on.
+    pub fn kept_log(&self) -> Vec<(PinView, u64)> {
+        self.consensus.kept_log()
     }
 
     /// Stops in order, within `limit`: a leader hands over first, images are made durable, connections close last.
@@ -216,7 +246,7 @@ impl Readiness for ReplicaReadiness {
 }
 
 /// Keeps the gauges of what only this place sees together.
-async fn keep_gauges(replica: Replica, data_dir: PathBuf) {
+async fn keep_gauges(replica: Replica) {
     loop {
         let cluster = replica.cluster();
         metrics::gauge!("seawall_raft_term").set(cluster.term as f64);
@@ -230,10 +260,11 @@ async fn keep_gauges(replica: Replica, data_dir: PathBuf) {
                 metrics::gauge!("seawall_head_txid", "database" => name.to_string()).set(view.head.txid as f64);
             }
         }
-        if let Ok(space) = disk::space(&data_dir).await {
-            metrics::gauge!("seawall_disk_used_bytes").set(space.total.saturating_sub(space.available) as f64);
-            metrics::gauge!("seawall_disk_total_bytes").set(space.total as f64);
-        }
+        let space = replica.space().own.said;
+        metrics::gauge!("seawall_disk_used_bytes").set(space.used as f64);
+        metrics::gauge!("seawall_disk_budget_bytes").set(space.budget as f64);
+        metrics::gauge!("seawall_disk_free_bytes").set(space.free as f64);
+        metrics::gauge!("seawall_disk_reserve_bytes").set(space.reserve as f64);
         time::sleep(GAUGE_INTERVAL).await;
     }
 }

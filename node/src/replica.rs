@@ -12,7 +12,7 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
 
-use crate::consensus::{Need, PinCore, ReplicaCore};
+use crate::consensus::{ClusterSpace, Need, PinCore, ReplicaCore};
 
 /// One accepted segment in the position log: which transactions, with which checksums, and where their bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,6 +277,16 @@ impl Replica {
         self.core.open_parts(name)
     }
 
+    /// The stream by which the parts that [`Replica::open_parts`] counts arrived, if there are any.
+    pub fn open_stream(&self, name: &DatabaseName) -> Option<u64> {
+        self.core.open_stream(name)
+    }
+
+    /// How much room this node has, and, if it leads, the other voters.
+    pub fn space(&self) -> ClusterSpace {
+        self.core.space()
+    }
+
     /// Keeps the log file's entries of `name` from the given txid on readable, until the pin is dropped or moved.
     pub fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> LogPin {
         LogPin { core: self.core.pin(name, reason, from) }
@@ -298,5 +308,10 @@ impl LogPin {
     /// of since, and other databases go on.
     pub fn advance_within(&self, lineage: Lineage, from: Txid) {
         self.core.advance_within(lineage, from);
+    }
+
+    /// Bytes of the log file from the first piece on that it keeps.
+    pub fn bytes(&self) -> u64 {
+        self.core.bytes()
     }
 }

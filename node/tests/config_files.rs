@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seawall_host::net::Address;
-use seawall_node::config::{AgentConfig, ConfigError, NodeConfig};
+use seawall_node::config::{AgentConfig, ConfigError, DiskConfig, NodeConfig};
 
 const NODE: &str = r#"node: { id: 1, data-dir: ./n1, listen: 127.0.0.1:7400, http: 127.0.0.1:7480 }
 cluster:
@@ -186,6 +186,29 @@ fn contradictions_are_refused() {
     ] {
         let (_, problem) = refusal(agent(&AGENT.replacen(from, to, 1)));
         assert!(problem.contains(says), "{to}: {problem}");
+    }
+}
+
+#[test]
+fn takes_what_the_disk_section_says() {
+    assert_eq!(node(NODE).unwrap().disk, DiskConfig { budget: None, reserve: None, destination_share: 25 });
+    let with = |disk: &str| node(&NODE.replacen("destinations:", &format!("disk: {disk}\ndestinations:"), 1));
+    let disk = with("{ budget: 100GiB, reserve: 512 MB, destination-share: 40% }").unwrap().disk;
+    assert_eq!(disk, DiskConfig { budget: Some(100 << 30), reserve: Some(512_000_000), destination_share: 40 });
+    for (disk, says) in [
+        ("{ budget: 100 }", "write 512MiB"),
+        ("{ budget: lots }", "write 512MiB"),
+        ("{ budget: 63MiB }", "disk.budget: `63MiB` is too little: 64MiB at least"),
+        ("{ reserve: 1MiB }", "4MiB at least"),
+        ("{ budget: 64MiB, reserve: 40MiB }", "more than half of disk.budget (64MiB)"),
+        ("{ destination-share: 25 }", "write 25%"),
+        ("{ destination-share: 0% }", "not within 5% and 90%"),
+        ("{ destination-share: 95% }", "not within 5% and 90%"),
+        ("{ destinations-share: 25% }", "did you mean `destination-share`"),
+    ] {
+        let (line, problem) = refusal(with(disk));
+        assert!(problem.contains(says), "{disk}: {problem}");
+        assert_eq!(line, 5, "{disk}: {problem}");
     }
 }
 

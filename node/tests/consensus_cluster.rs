@@ -76,7 +76,9 @@ impl Node {
             };
             let images = ImageStore::open(options.data_dir.join("images"), ImageOptions::default()).await.unwrap();
             started.consensus.exchange_blobs(
-                ImageBlobs::open(&options.data_dir, images.clone(), ImageBlobs::PIECE_BYTES).await.unwrap(),
+                ImageBlobs::open(&options.data_dir, images.clone(), started.consensus.space(), ImageBlobs::PIECE_BYTES)
+                    .await
+                    .unwrap(),
             );
             let mut folder = Folder::start(started.replica.clone(), images.clone());
             folder.wait_pinned().await;

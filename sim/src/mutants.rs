@@ -134,6 +134,16 @@ pub const MUTANTS: &[Mutant] = &[
         "Disk full is not data loss",
     ),
     mutant(
+        "admission-ignores-peers",
+        "The leader lets appends in though no majority of the nodes has room for them.",
+        "Disk full is not data loss",
+    ),
+    mutant(
+        "leader-without-room-stays",
+        "A leader whose disk is full refuses appends though a majority without it has room.",
+        "Disk full is not data loss",
+    ),
+    mutant(
         "fold-skips-a-page",
         "Folding notes the hash of some pages and does not write their bytes.",
         "Never a wrong database: images serve nothing any more",
@@ -166,6 +176,22 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "gap-counted-as-uploaded",
         "Transactions that left the log before they were uploaded count as uploaded.",
+        "The watermark tells what a destination can give back",
+    ),
+    mutant("destinations-take-turns", "All destinations upload one after the other.", "Destinations are independent"),
+    mutant(
+        "append-waits-for-destinations",
+        "The leader lets nothing into a database while an upload of it fails.",
+        "Destinations are independent",
+    ),
+    mutant(
+        "detached-pin-kept",
+        "The log is kept for a destination that was detached.",
+        "Destinations are independent: one that is away fills the disks",
+    ),
+    mutant(
+        "detached-on-an-old-watermark",
+        "A decree that a destination is detached is taken in as it stands, though the destination got on since it was judged.",
         "The watermark tells what a destination can give back",
     ),
     mutant(

@@ -52,12 +52,15 @@ pub(super) struct NodeView {
     pub(super) term: u64,
     pub(super) applied: u64,
     pub(super) reachable: bool,
+    pub(super) disk_free_bytes: u64,
+    pub(super) disk_reserve_bytes: u64,
 }
 
 impl From<NodeStatus> for NodeView {
     fn from(node: NodeStatus) -> Self {
-        let NodeStatus { id, address, role, term, applied, reachable } = node;
-        Self { id, address, role, term, applied, reachable }
+        let NodeStatus { id, address, role, term, applied, reachable, disk_free, disk_reserve } = node;
+        let (disk_free_bytes, disk_reserve_bytes) = (disk_free, disk_reserve);
+        Self { id, address, role, term, applied, reachable, disk_free_bytes, disk_reserve_bytes }
     }
 }
 
@@ -98,13 +101,20 @@ pub(super) struct DestinationView {
     pub(super) lag_txids: u64,
     pub(super) lag_seconds: f64,
     pub(super) last_error: Option<String>,
+    /// When an upload last succeeded under the present leader.
+    pub(super) last_success: Option<String>,
+    /// Bytes of log that are kept for it.
+    pub(super) backlog_bytes: u64,
 }
 
 impl From<DestinationStatus> for DestinationView {
     fn from(destination: DestinationStatus) -> Self {
-        let DestinationStatus { name, state, watermark, lag_txids, lag_seconds, last_error } = destination;
+        let DestinationStatus { name, state, watermark, lag_txids, lag_seconds, last_error, .. } = destination;
         let last_error = (!last_error.is_empty()).then_some(last_error);
-        Self { name, state, watermark, lag_txids, lag_seconds, last_error }
+        let last_success = destination.last_success_ms;
+        let last_success = (last_success != 0).then(|| show_time(UnixMillis(last_success)));
+        let backlog_bytes = destination.backlog_bytes;
+        Self { name, state, watermark, lag_txids, lag_seconds, last_error, last_success, backlog_bytes }
     }
 }
 

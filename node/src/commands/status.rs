@@ -59,19 +59,33 @@ fn show(status: &StatusView) -> Vec<String> {
     let mut lines = vec![format!("cluster {}, leader {leader}", status.cluster)];
     lines.extend(status.problem.iter().map(|problem| format!("PROBLEM: {problem}")));
     lines.push(String::new());
-    let mut nodes = vec![row(&[&"NODE", &"ADDRESS", &"ROLE", &"TERM", &"APPLIED"])];
-    nodes
-        .extend(status.nodes.iter().map(|node| row(&[&node.id, &node.address, &node.role, &node.term, &node.applied])));
+    let mut nodes = vec![row(&[&"NODE", &"ADDRESS", &"ROLE", &"TERM", &"APPLIED", &"DISK FREE"])];
+    nodes.extend(status.nodes.iter().map(|node| {
+        let free =
+            if node.reachable { indicatif::BinaryBytes(node.disk_free_bytes).to_string() } else { "-".to_owned() };
+        row(&[&node.id, &node.address, &node.role, &node.term, &node.applied, &free])
+    }));
     lines.extend(table(&nodes));
     lines.push(String::new());
     lines.extend(table(&database_rows(&status.databases)));
-    let mut destinations = vec![row(&[&"DATABASE", &"DESTINATION", &"STATE", &"WATERMARK", &"BEHIND", &"LAST ERROR"])];
+    let mut destinations = vec![row(&[
+        &"DATABASE",
+        &"DESTINATION",
+        &"STATE",
+        &"WATERMARK",
+        &"BEHIND",
+        &"BACKLOG",
+        &"LAST SUCCESS",
+        &"LAST ERROR",
+    ])];
     for database in &status.databases {
         destinations.extend(database.destinations.iter().map(|destination| {
             let behind = format!("{} ({:.1} s)", destination.lag_txids, destination.lag_seconds);
             let error = destination.last_error.as_deref().unwrap_or("-");
             let (name, state, watermark) = (&destination.name, &destination.state, &destination.watermark);
-            row(&[&database.name, name, state, watermark, &behind, &error])
+            let backlog = indicatif::BinaryBytes(destination.backlog_bytes);
+            let success = destination.last_success.as_deref().unwrap_or("-");
+            row(&[&database.name, name, state, watermark, &behind, &backlog, &success, &error])
         }));
     }
     if destinations.len() > 1 {
@@ -95,6 +109,8 @@ mod tests {
             term: 3,
             applied: 17,
             reachable: true,
+            disk_free: 1 << 30,
+            disk_reserve: 1 << 20,
         };
         let destination = DestinationStatus {
             name: "local".to_owned(),
@@ -103,6 +119,8 @@ mod tests {
             lag_txids: 1,
             lag_seconds: 0.25,
             last_error: String::new(),
+            last_success_ms: 1_700_000_000_123,
+            backlog_bytes: 3 << 20,
         };
         let head = Head { lineage: 1, txid: 9, checksum: 0xab, commit_time_ms: 1_700_000_000_123, ..Head::default() };
         let database = DatabaseStatus {
@@ -123,13 +141,14 @@ mod tests {
             "cluster": "prod", "leader": 1, "problem": null,
             "nodes": [{
                 "id": 1, "address": "127.0.0.1:7400", "role": "leader", "term": 3, "applied": 17, "reachable": true,
+                "disk_free_bytes": 1_073_741_824, "disk_reserve_bytes": 1_048_576,
             }],
             "databases": [{
                 "name": "app", "lineage": 1, "epoch": 2, "txid": 9, "checksum": "00000000000000ab",
                 "time": "2023-11-14T22:13:20.123Z",
                 "destinations": [{
                     "name": "local", "state": "healthy", "watermark": 8, "lag_txids": 1, "lag_seconds": 0.25,
-                    "last_error": null,
+                    "last_error": null, "last_success": "2023-11-14T22:13:20.123Z", "backlog_bytes": 3_145_728,
                 }],
             }],
         });
@@ -143,6 +162,11 @@ mod tests {
         status.problem = Some("no majority".to_owned());
         let text = show(&status).join("\n");
         assert!(text.starts_with("cluster prod, leader none\nPROBLEM: no majority\n"), "{text}");
-        assert!(text.contains("app       local        healthy  8          1 (0.2 s)"), "{text}");
+        assert!(
+            text.contains(
+                "app       local        healthy  8          1 (0.2 s)  3.00 MiB  2023-11-14T22:13:20.123Z  -"
+            ),
+            "{text}"
+        );
     }
 }

@@ -3,10 +3,12 @@
 
 mod agent;
 mod destination;
+mod disk;
 mod document;
 mod expand;
 mod node;
 
 pub use agent::{AgentConfig, DatabaseConfig};
+pub use disk::DiskConfig;
 pub use document::{ConfigError, Environment, process_environment};
 pub use node::{MemberConfig, NodeConfig};

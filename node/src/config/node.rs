@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::destination::{RawDestination, parse_destinations};
+use super::disk::{DiskConfig, RawDisk};
 use super::document::{ConfigError, Document, Environment, Raw, line};
 use crate::destination::DestinationConfig;
 
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub cluster_name: String,
     /// Every node of the cluster, this one included, in the order of the file.
     pub members: Vec<MemberConfig>,
+    /// What its data may take of the disk.
+    pub disk: DiskConfig,
     /// Where the cluster uploads to.
     pub destinations: Vec<DestinationConfig>,
 }
@@ -85,8 +88,9 @@ impl NodeConfig {
             return Err(document.at(line(&raw.cluster.name), "cluster.name: write 1 to 100 bytes"));
         }
         let data_dir = document.path("node.data-dir", &raw.node.data_dir)?;
+        let disk = DiskConfig::parse(&document, &raw.disk)?;
         let destinations = parse_destinations(&document, &raw.destinations)?;
-        Ok(Self { id, data_dir, listen, http, cluster_name, members, destinations })
+        Ok(Self { id, data_dir, listen, http, cluster_name, members, disk, destinations })
     }
 }
 
@@ -128,6 +132,8 @@ fn parse_members(document: &Document<'_>, raw: &RawCluster) -> Result<Vec<Member
 struct RawNodeFile {
     node: RawNode,
     cluster: RawCluster,
+    #[serde(default)]
+    disk: RawDisk,
     #[serde(default)]
     destinations: Vec<RawDestination>,
 }

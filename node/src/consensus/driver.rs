@@ -10,9 +10,14 @@ use seawall_host::{process, time};
 use super::Raft;
 use super::live_state::{LiveState, Standing};
 use super::payloads::Payloads;
+use super::space::SpaceBoard;
+use crate::store::kv::KvError;
+use crate::store::position_log::PositionLogError;
 
 /// How far behind the map of the position log may be.
 const WRITE_EVERY: Duration = Duration::from_millis(500);
+/// An engine that fails this often in a row, with room on the disk, does not work again by itself.
+const MOST_FAILURES: u32 = 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after an attempt to write the state down the next one begins, if that one has brought nothing.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
@@ -43,20 +48,38 @@ pub(super) async fn watch_standing(raft: Raft, live: Arc<LiveState>) {
     }
 }
 
-/// Writes records to the map of the position log once their entries are committed and synced here.
-pub(super) async fn write_positions(live: Arc<LiveState>) {
+/// Writes records to the map of the position log once their entries are committed and synced here. Until there is room
+/// they stay in memory: the engine does not work again after it met a full disk, and the log file has them all.
+pub(super) async fn write_positions(live: Arc<LiveState>, space: Arc<SpaceBoard>) {
+    let mut failures = 0;
     loop {
-        if let Err(error) = live.positions.write_up_to(live.settled()).await {
-            if matches!(
-                &error,
-                crate::store::position_log::PositionLogError::Kv(crate::store::kv::KvError::Damaged { .. })
-            ) {
+        time::sleep(WRITE_EVERY).await;
+        if !space.has_room_for_copies_now().await {
+            continue;
+        }
+        match live.positions.write_up_to(live.settled()).await {
+            Ok(()) => failures = 0,
+            Err(error @ PositionLogError::Kv(KvError::Damaged { .. })) => {
                 process::halt(&format!("{error}; a restart builds it again"));
             }
-            tracing::warn!(%error, "trying again");
+            Err(error) => {
+                failures += 1;
+                if failures >= MOST_FAILURES {
+                    process::halt(&format!("{error}, though there is room; a restart builds it again"));
+                }
+                tracing::warn!(%error, "trying again");
+            }
         }
-        time::sleep(WRITE_EVERY).await;
     }
+}
+
+/// How many entries to keep behind a snapshot: `most`, or fewer where these have more than `limit` bytes.
+fn entries_within(most: u64, limit: u64, bytes: impl Fn(u64) -> u64) -> u64 {
+    let mut entries = most;
+    while entries > 0 && bytes(entries) > limit {
+        entries /= 2;
+    }
+    entries
 }
 
 /// Writes the state down when enough log has gathered, and lets the log before it go.
@@ -70,7 +93,11 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payl
             let now = metrics.borrow_watched().clone();
             (now.snapshot.map_or(0, |id| id.index), now.purged.map_or(0, |id| id.index))
         };
-        let target = snapshot.saturating_sub(keep);
+        let kept_bytes = |entries| {
+            let log = &live.log;
+            log.bytes_from(snapshot.saturating_sub(entries)).saturating_sub(log.bytes_from(snapshot))
+        };
+        let target = snapshot.saturating_sub(entries_within(keep, snapshot_bytes, kept_bytes));
         let asked = if target > purged {
             if let Some(lowest) = live.log.pins().first().filter(|_| live.lock().released)
                 && let Err(error) = payloads.remove_below(lowest.from_index.min(target)).await
@@ -78,7 +105,7 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payl
                 tracing::warn!(%error, "payloads beside the log that are no longer needed stay for now");
             }
             raft.trigger().purge_log(target).await
-        } else if live.lock().bytes_since_snapshot >= snapshot_bytes
+        } else if (live.lock().bytes_since_snapshot >= snapshot_bytes || live.ended_bytes() >= snapshot_bytes)
             && (tried_at != Some(snapshot) || time::Instant::now() >= retry_at)
         {
             // One that fails, or takes long, is not asked for at every look.
@@ -90,5 +117,19 @@ pub(super) async fn shorten_log(raft: Raft, live: Arc<LiveState>, payloads: Payl
         if asked.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_stay_for_late_peers_as_far_as_their_bytes_allow() {
+        assert_eq!(entries_within(1000, 500, |entries| entries / 10), 1000);
+        assert_eq!(entries_within(1000, 500, |entries| entries), 500);
+        assert_eq!(entries_within(1000, 500, |entries| entries * 100), 3);
+        assert_eq!(entries_within(1000, 500, |entries| entries * 1000), 0);
+        assert_eq!(entries_within(0, 500, |_| u64::MAX), 0);
     }
 }

@@ -10,7 +10,7 @@ use seawall_proto::position::PageNumber;
 use seawall_proto::v1;
 
 use super::start::Consensus;
-use crate::store::log::{InspectedEntry, LogId};
+use crate::store::log::{InspectedEntry, LogId, PinView};
 
 /// A claim to lead. Compared as Raft does here: of two in one term the one with the larger node wins, so a term may
 /// have several leaders one after the other, but a ballot never has.
@@ -75,6 +75,12 @@ pub struct RaftInspection {
 }
 
 impl Consensus {
+    /// Every reason why the log file is as long as it is, the oldest first, and the bytes from there on.
+    pub fn kept_log(&self) -> Vec<(PinView, u64)> {
+        let log = &self.live.log;
+        log.pins().into_iter().map(|pin| (pin.clone(), log.bytes_from(pin.from_index))).collect()
+    }
+
     /// A look from outside, for oracles; of the log's entries those from `from` on. Changes nothing, and takes some
     /// microseconds.
     pub fn inspect(&self, from: u64) -> RaftInspection {

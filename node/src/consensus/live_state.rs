@@ -117,7 +117,8 @@ impl LiveState {
         let name = match &command.command {
             Some(Command::Append(append)) => append.database.parse::<DatabaseName>(),
             Some(Command::Claim(claim)) => claim.database.parse::<DatabaseName>(),
-            _ => return,
+            Some(Command::Abandon(abandon)) => abandon.database.parse::<DatabaseName>(),
+            Some(Command::Progress(_)) | None => return,
         };
         let Ok(name) = name else { return };
         let open = inner.cluster.databases().get(&name).and_then(|database| database.open.as_ref());
@@ -171,6 +172,16 @@ impl LiveState {
 
     fn pin_for_snapshot(&self, cluster: &ClusterState) -> Vec<LogFilePin> {
         first_parts(cluster).map(|(_, first)| self.log.pin(first, "the newest snapshot")).collect()
+    }
+
+    /// Bytes of the log that stay only because segments were open when the newest snapshot was taken, and are not any
+    /// more: another snapshot lets them go.
+    pub(super) fn ended_bytes(&self) -> u64 {
+        let inner = self.lock();
+        let Some(kept) = inner.in_snapshot.iter().map(LogFilePin::from).min() else { return 0 };
+        let open = inner.open.values().map(LogFilePin::from).min();
+        let needed = open.unwrap_or_else(|| inner.last_applied.map_or(0, |id| id.index));
+        self.log.bytes_from(kept).saturating_sub(self.log.bytes_from(needed))
     }
 
     /// Takes note of what consensus says of itself.

@@ -3,6 +3,7 @@
 mod blobs;
 mod bootstrap;
 mod driver;
+mod hand_over;
 mod identity;
 mod inspect;
 mod lent_stream;
@@ -15,6 +16,7 @@ mod proposer;
 mod replica;
 pub mod runtime;
 mod snapshot;
+mod space;
 mod start;
 mod state_machine;
 pub mod types;
@@ -22,6 +24,7 @@ mod wire;
 
 pub use blobs::{BlobSink, BlobSource, BlobStream, Blobs, Need};
 pub use inspect::{Ballot, InspectedMembership, RaftInspection};
+pub use space::{ClusterSpace, Report};
 pub use start::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError, Started};
 
 pub(crate) use replica::{PinCore, ReplicaCore};

@@ -23,9 +23,11 @@ use super::network::Network;
 use super::payloads::Payloads;
 use super::replica::own_read_index;
 use super::snapshot::{self, MAX_MANIFEST_BYTES};
+use super::space::SpaceBoard;
 use super::wire::{self, WireError};
 use super::{ConfiguredNode, Raft, bootstrap};
 use crate::replica::ProposeError;
+use crate::space::Room;
 
 /// The longest a follower waits for the leader's word on a read index.
 const MAX_READ_WAIT: Duration = Duration::from_secs(60);
@@ -38,6 +40,7 @@ pub(super) struct PeerService {
     pub(super) network: Network,
     pub(super) payloads: Payloads,
     pub(super) blobs: Arc<OnceLock<Blobs>>,
+    pub(super) space: Arc<SpaceBoard>,
     pub(super) nodes: Vec<ConfiguredNode>,
     /// One snapshot at a time.
     pub(super) installing: tokio::sync::Mutex<()>,
@@ -269,6 +272,15 @@ impl Peer for PeerService {
         })?;
         let chunks = bytes.map_ok(|data| v1::Chunk { data }).map_err(stopped);
         Ok(Response::new(chunks.boxed()))
+    }
+
+    async fn report_space(
+        &self,
+        request: Request<v1::ReportSpaceRequest>,
+    ) -> Result<Response<v1::ReportSpaceResponse>, Status> {
+        self.identity.check(request.get_ref().envelope.as_ref())?;
+        let Room { free, reserve, destination_limit } = self.space.own().room();
+        Ok(Response::new(v1::ReportSpaceResponse { free, reserve, destination_limit }))
     }
 }
 

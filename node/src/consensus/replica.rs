@@ -22,6 +22,7 @@ use super::live_state::{Inner, LiveState};
 use super::network::{Network, Purpose};
 use super::payloads::Payloads;
 use super::proposer::Proposer;
+use super::space::{ClusterSpace, SpaceBoard};
 use super::types::Member;
 use super::{ConfiguredNode, Raft};
 use crate::replica::{Applied, ClusterView, DatabaseView, Leadership, MemberView, ProposeError, Role, SegmentRecord};
@@ -34,6 +35,7 @@ pub(crate) struct ReplicaCore {
     pub(super) network: Network,
     pub(super) payloads: Payloads,
     pub(super) blobs: Arc<OnceLock<Blobs>>,
+    pub(super) space: Arc<SpaceBoard>,
     pub(super) proposer: Proposer,
     pub(super) nodes: Vec<ConfiguredNode>,
 }
@@ -53,6 +55,11 @@ impl ReplicaCore {
             claimed_at: database.claimed_at,
             destinations: database.destinations.clone(),
         })
+    }
+
+    pub(crate) fn open_stream(&self, name: &DatabaseName) -> Option<u64> {
+        let inner = self.live.lock();
+        Some(inner.cluster.databases().get(name)?.open.as_ref()?.stream)
     }
 
     pub(crate) fn open_parts(&self, name: &DatabaseName) -> usize {
@@ -263,6 +270,11 @@ impl ReplicaCore {
         }
     }
 
+    /// As [`Replica::space`](crate::replica::Replica::space).
+    pub(crate) fn space(&self) -> ClusterSpace {
+        self.space.known()
+    }
+
     pub(crate) fn pin(self: &Arc<Self>, name: &DatabaseName, reason: &'static str, from: Txid) -> PinCore {
         // Pinned low first: what is looked up must not go meanwhile.
         let pin = self.live.log.pin(0, reason);
@@ -305,6 +317,11 @@ impl PinCore {
         if newest == lineage {
             self.pin.lock().unwrap_or_else(PoisonError::into_inner).advance(index);
         }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let from = self.pin.lock().unwrap_or_else(PoisonError::into_inner).from();
+        self.core.live.log.bytes_from(from)
     }
 }
 

@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 use seawall_host::disk::{self, LockGuard};
 use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task::{self, OwnedTask};
@@ -23,15 +22,14 @@ use super::peer_service::PeerService;
 use super::proposer::Proposer;
 use super::replica::ReplicaCore;
 use super::snapshot::SnapshotFile;
+use super::space::{self, SpaceBoard};
 use super::state_machine::StateMachine;
-use super::{Raft, bootstrap, driver};
+use super::{Raft, bootstrap, driver, hand_over};
 use crate::replica::Replica;
+use crate::space::{OwnSpace, SpaceOptions, Usage};
 use crate::store::kv::OpenKv;
 use crate::store::log::{LogFile, LogOptions, OpenLogError};
 use crate::store::position_log::{PositionLog, PositionLogError};
-
-/// How long a leader that stops waits for another to take over.
-const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 
 /// A node as the configuration lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +57,8 @@ pub struct ConsensusOptions {
     pub keep_entries: u64,
     /// Sizes of the log file.
     pub log: LogOptions,
+    /// What the data may take.
+    pub space: SpaceOptions,
 }
 
 impl ConsensusOptions {
@@ -77,6 +77,7 @@ impl ConsensusOptions {
             snapshot_bytes: Self::SNAPSHOT_BYTES,
             keep_entries: Self::KEEP_ENTRIES,
             log: LogOptions::default(),
+            space: SpaceOptions { budget: None, reserve: None, destination_share: 25 },
         }
     }
 }
@@ -135,6 +136,7 @@ pub struct Consensus {
     pub(super) raft_id: u64,
     pub(super) snapshot_file: Arc<SnapshotFile>,
     blobs: Arc<OnceLock<Blobs>>,
+    space: Arc<SpaceBoard>,
     tasks: Vec<OwnedTask>,
     _lock: LockGuard,
 }
@@ -151,6 +153,8 @@ impl Consensus {
         let data_dir = options.data_dir.clone();
         disk::create_directories(&data_dir).await?;
         let lock = lock(&data_dir).await?;
+        let mut usage = Usage::new(data_dir.clone(), options.space);
+        let space = Arc::new(SpaceBoard::begin(&mut usage, data_dir.clone()).await?);
         let file = Arc::new(SnapshotFile::new(&data_dir));
         let log = LogFile::open(&data_dir.join("log"), options.log).await?;
         let stored = log.state();
@@ -182,9 +186,11 @@ impl Consensus {
             bootstrap::run(raft.clone(), identity.clone(), live.clone(), network.clone(), options.nodes.clone());
         let tasks = vec![
             task::spawn_owned(driver::watch_standing(raft.clone(), live.clone())),
-            task::spawn_owned(driver::write_positions(live.clone())),
+            task::spawn_owned(driver::write_positions(live.clone(), space.clone())),
             task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), payloads.clone(), snapshot_bytes, keep)),
             task::spawn_owned(beginning),
+            task::spawn_owned(space::watch(usage, space.clone(), live.clone(), identity.clone(), network.clone())),
+            task::spawn_owned(hand_over::where_room_is(raft.clone(), live.clone(), identity.raft_id(), space.clone())),
         ];
         let blobs = Arc::new(OnceLock::new());
         let service = PeerService {
@@ -194,6 +200,7 @@ impl Consensus {
             network: network.clone(),
             payloads: payloads.clone(),
             blobs: blobs.clone(),
+            space: space.clone(),
             nodes: options.nodes.clone(),
             installing: tokio::sync::Mutex::new(()),
         };
@@ -208,11 +215,12 @@ impl Consensus {
             network,
             payloads,
             blobs: blobs.clone(),
+            space: space.clone(),
             proposer,
             nodes: options.nodes,
         };
         Ok(Started {
-            consensus: Self { raft, live, raft_id, snapshot_file: file, blobs, tasks, _lock: lock },
+            consensus: Self { raft, live, raft_id, snapshot_file: file, blobs, space, tasks, _lock: lock },
             replica: Replica::new(Arc::new(core)),
             routes: Routes::new(server),
         })
@@ -232,15 +240,15 @@ impl Consensus {
         let _ = self.blobs.set(blobs);
     }
 
+    /// How much room this node has.
+    pub fn space(&self) -> Arc<dyn OwnSpace> {
+        self.space.clone()
+    }
+
     /// Stops in order: a leader hands over first; then everything is written down, so that the next start is quick.
     pub async fn shutdown(mut self) {
-        if let Some(heir) = self.heir() {
-            if let Err(error) = self.raft.trigger().transfer_leader(heir).await {
-                tracing::warn!(%error, "cannot hand over");
-            }
-            let own = self.raft_id;
-            let handed =
-                self.live.wait(HAND_OVER_LIMIT, |inner| inner.standing.leader.is_some_and(|id| id != own)).await;
+        let handed = hand_over::to_any(&self.raft, &self.live, self.raft_id).await;
+        if let Some(handed) = handed {
             if handed {
                 sometimes("leadership handed over");
             }
@@ -257,19 +265,6 @@ impl Consensus {
         if let Err(error) = self.live.positions.close(self.live.settled()).await {
             tracing::warn!(%error, "the next start builds the position log again");
         }
-    }
-
-    /// The follower that has most of the log, if this node leads.
-    fn heir(&self) -> Option<u64> {
-        use openraft::async_runtime::WatchReceiver;
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        if metrics.state != ServerState::Leader {
-            return None;
-        }
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let matched = metrics.replication?;
-        let others = matched.into_iter().filter(|(id, _)| *id != self.raft_id && voters.contains(id));
-        others.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
     }
 }
 

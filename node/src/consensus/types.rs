@@ -101,6 +101,7 @@ impl fmt::Display for Request {
             Some(Command::Claim(claim)) => write!(f, "claim of {}", claim.database),
             Some(Command::Append(append)) => write!(f, "append to {} of {:?}", append.database, self.payload),
             Some(Command::Progress(progress)) => write!(f, "progress of {}", progress.destinations.len()),
+            Some(Command::Abandon(abandon)) => write!(f, "end of an open segment of {}", abandon.database),
             None => f.write_str("nothing"),
         }
     }

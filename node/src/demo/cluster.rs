@@ -10,7 +10,7 @@ use seawall_host::time;
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 
-use crate::config::{MemberConfig, NodeConfig};
+use crate::config::{DiskConfig, MemberConfig, NodeConfig};
 use crate::destination::{DestinationConfig, DestinationOptions};
 use crate::node::{Node, NodeParts};
 use crate::store::sled_kv::SledKv;
@@ -47,6 +47,7 @@ impl EmbeddedCluster {
                 http: None,
                 cluster_name: "demo".to_owned(),
                 members: members.clone(),
+                disk: DiskConfig::default(),
                 destinations: destinations.clone(),
             };
             let name = format!("node-{}", member.id);

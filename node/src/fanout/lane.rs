@@ -1,23 +1,25 @@
 //! One database on its way to one destination.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::select;
+use futures::future::{Either, select};
 use seawall_host::probe::{mutant, sometimes};
-use seawall_host::task::{self, OwnedTask};
+use seawall_host::task::OwnedTask;
 use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_host::{random, task::spawn_owned};
-use seawall_proto::object_name::{Level, ObjectName};
+use seawall_proto::object_name::Level;
 use seawall_proto::position::{Lineage, Position, Txid};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::plan::{LaneProgress, Situation, Step, Taken, Window, back_off, decide};
 use super::progress::Reporter;
+use super::snapshot_upload::upload_snapshot;
 use super::status::LaneBoard;
 use super::upload::{self, UploadError, Uploaded};
 use super::{CommittedLog, FanoutOptions, SnapshotSource};
-use crate::destination::{Creation, NamedDestination};
+use crate::destination::NamedDestination;
 
 /// Records asked of the position log at a time.
 const RECORDS_AT_A_TIME: usize = 256;
@@ -27,6 +29,8 @@ pub(super) struct Outlet {
     pub(super) destination: NamedDestination,
     /// KiB of windows in memory.
     pub(super) memory: Semaphore,
+    /// Windows on their way.
+    pub(super) uploads: Arc<Semaphore>,
     /// Snapshots under way.
     pub(super) snapshots: Semaphore,
 }
@@ -37,6 +41,7 @@ impl Outlet {
         Self {
             destination,
             memory: Semaphore::new(usize::try_from(memory >> 10).unwrap_or(usize::MAX >> 4).max(1)),
+            uploads: Arc::new(Semaphore::new(options.uploads_at_once.max(1))),
             snapshots: Semaphore::new(options.snapshots_at_once.max(1)),
         }
     }
@@ -149,9 +154,9 @@ impl Lane {
     }
 
     async fn wait(&self, until: Option<Instant>) {
-        let woken = std::pin::pin!(self.context.board.wake.notified());
+        let woken = pin!(self.context.board.wake.notified());
         match until {
-            Some(until) => _ = select(woken, std::pin::pin!(time::sleep_until(until))).await,
+            Some(until) => _ = select(woken, pin!(time::sleep_until(until))).await,
             None => woken.await,
         }
     }
@@ -166,7 +171,23 @@ impl Lane {
             self.progress = agreed;
             self.window = Window::new(agreed.watermark);
             self.gap = false;
-            self.snapshot = None;
+            if self.snapshot.take().is_some() {
+                board.resumes_nowhere();
+            }
+        }
+        // What was uploaded since the decree and is not agreed on yet ends it.
+        let agreed_on = view.destinations.get(&board.destination);
+        let detached = agreed_on.is_some_and(|it| it.detached && it.lineage == agreed.lineage.0)
+            && agreed.watermark == self.progress.watermark;
+        if detached && !self.gap {
+            tracing::error!(
+                database = %board.database,
+                destination = board.destination,
+                watermark = %agreed.watermark,
+                "a destination outgrew its share of the disk: it goes on from a snapshot, with a gap in its history"
+            );
+            self.gap = true;
+            self.window = Window::new(agreed.watermark);
         }
         self.database_bytes = u64::from(view.head.page_count) * u64::from(view.head.page_size);
         // What came during a long upload has waited since then.
@@ -213,6 +234,7 @@ impl Lane {
         let kib = u32::try_from(self.window.bytes().min(window_bytes) >> 10).unwrap_or(u32::MAX).max(1);
         // Never closed, so that the only way on is with the permits.
         let Ok(_room) = outlet.memory.acquire_many(kib).await else { return };
+        let Ok(_turn) = outlet.uploads.acquire().await else { return };
         let place = &*outlet.destination.destination;
         if mutant("watermark-before-upload") {
             let ahead = self.progress.after_window(self.window.last(), self.window.bytes(), UnixMillis::now());
@@ -267,7 +289,18 @@ impl Lane {
         let outcome = Arc::new(Mutex::new(None));
         let (context, lineage, slot) = (self.context.clone(), self.progress.lineage, Arc::clone(&outcome));
         let work = async move {
-            let result = upload_snapshot(&context, lineage, at_least).await;
+            let give_up = Arc::new(Notify::new());
+            // The image is let go of before anybody hears of it.
+            let result = {
+                let upload = pin!(upload_snapshot(&context, lineage, at_least, &give_up));
+                match select(upload, pin!(give_up.notified())).await {
+                    Either::Left((result, _)) => result,
+                    Either::Right(((), _)) => {
+                        sometimes("snapshot given up because the log behind it outgrew its share");
+                        Err(UploadError::Outgrown { limit: context.log.destination_limit() })
+                    }
+                }
+            };
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             context.board.wake.notify_one();
         };
@@ -290,65 +323,36 @@ impl Lane {
             Ok(position) => {
                 // Whatever it was begun for: the gap may have opened since.
                 let for_gap = self.gap && position.txid > self.progress.watermark;
+                if !for_gap {
+                    board.resumes_nowhere();
+                } else if board.state().detached {
+                    sometimes("destination gone on after it was detached");
+                }
                 self.progress = self.progress.after_snapshot(position.txid, begun, bytes_before, for_gap);
                 sometimes("snapshot uploaded");
                 if for_gap {
                     sometimes("history at a destination gone on from a snapshot");
                     self.gap = false;
                     self.window = Window::new(self.progress.watermark);
+                    // The window that failed before the gap is not tried again.
+                    self.uploads.succeeded();
                 }
                 self.snapshot_attempts.succeeded();
                 let mut state = board.state();
                 state.snapshot_error = None;
+                state.window_error.take_if(|_| for_gap);
                 state.last_success = Some(UnixMillis::now());
                 drop(state);
                 self.context.reporter.report(&board.database, &board.destination, self.progress, for_gap);
             }
             Err(error) => {
+                board.resumes_nowhere();
                 self.snapshot_attempts.failed(&self.context.options);
                 self.failed(&error, "snapshot");
                 board.state().snapshot_error = Some(error.to_string());
             }
         }
     }
-}
-
-/// Uploads a snapshot of the image at `at_least` or later; answers what it holds.
-async fn upload_snapshot(context: &LaneContext, lineage: Lineage, at_least: Txid) -> Result<Position, UploadError> {
-    let outlet = &context.outlet;
-    let database = &context.board.database;
-    // An image that is behind, perhaps for long, takes no other database's turn.
-    context.snapshots.wait_ready(database, lineage, at_least).await.map_err(UploadError::Image)?;
-    let Ok(_turn) = outlet.snapshots.acquire().await else { return Err(task::JoinError::Cancelled.into()) };
-    let snapshot = context.snapshots.snapshot(database, lineage, at_least).await.map_err(UploadError::Image)?;
-    let position = snapshot.position;
-    let name = ObjectName {
-        lineage: position.lineage,
-        level: Level::Snapshot,
-        first: Txid::NONE.next(),
-        last: position.txid,
-        checksum_after: position.checksum,
-    };
-    if position.lineage != lineage || position.txid < at_least {
-        return Err(UploadError::Inconsistent {
-            database: database.clone(),
-            first: at_least,
-            last: position.txid,
-            cause: format!("the image gave a snapshot of {position}"),
-        });
-    }
-    let path = format!("{database}/{name}");
-    let counted = Arc::new(Mutex::new(0));
-    let content = upload::count(snapshot.content, Arc::clone(&counted));
-    let place = &*outlet.destination.destination;
-    match place.create_streaming(&path, Some(snapshot.size_hint), content).await? {
-        Creation::Created => {}
-        Creation::AlreadyExists if mutant("existing-object-not-read-back") => {}
-        Creation::AlreadyExists => upload::prove(place, &path, name, None).await?,
-    }
-    let bytes = *counted.lock().unwrap_or_else(PoisonError::into_inner);
-    context.board.metrics.uploaded(Level::Snapshot, bytes);
-    Ok(position)
 }
 
 /// Tries a destination until it answers, so that an operator learns early what is wrong with it.

@@ -10,6 +10,7 @@ use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 
 use crate::replica::{Applied, DatabaseView, Leadership, LogPin, ProposeError, Replica, SegmentRecord};
+use crate::space::destination_limit;
 
 /// What the fan-out needs of the replica, so that it can be tried without a cluster. See [`Replica`] for the meanings.
 #[expect(missing_docs, reason = "documented at `Replica`")]
@@ -24,17 +25,25 @@ pub trait CommittedLog: Send + Sync + 'static {
     fn propose(&self, command: v1::Command) -> BoxFuture<'static, Result<Applied, ProposeError>>;
     fn leadership(&self) -> Leadership;
     fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> Box<dyn Pin>;
+    /// Bytes of log that one destination may keep.
+    fn destination_limit(&self) -> u64;
 }
 
 /// Keeps pieces of the log file until it is dropped.
 pub trait Pin: Send + Sync + 'static {
     /// Entries below `from` are no longer needed for its sake.
     fn advance(&self, from: Txid);
+    /// Bytes of log from the first piece on that it keeps, those of other databases among them.
+    fn bytes(&self) -> u64;
 }
 
 impl Pin for LogPin {
     fn advance(&self, from: Txid) {
         LogPin::advance(self, from);
+    }
+
+    fn bytes(&self) -> u64 {
+        LogPin::bytes(self)
     }
 }
 
@@ -82,5 +91,11 @@ impl CommittedLog for Replica {
 
     fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> Box<dyn Pin> {
         Box::new(Replica::pin(self, name, reason, from))
+    }
+
+    fn destination_limit(&self) -> u64 {
+        let space = Replica::space(self);
+        let others: Vec<_> = space.others.values().map(|report| report.map(|report| report.said)).collect();
+        destination_limit(space.own.said.room(), &others)
     }
 }

@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 use seawall_proto::object_name::Level;
 
-use super::status::LaneStatus;
+use super::status::{LaneState, LaneStatus};
 
 /// The metrics of one lane, labelled `database` and `destination`.
 pub(super) struct LaneMetrics {
@@ -15,6 +15,9 @@ pub(super) struct LaneMetrics {
     watermark: Gauge,
     lag_txids: Gauge,
     lag_seconds: Gauge,
+    detached: Gauge,
+    backlog_bytes: Gauge,
+    last_success: Gauge,
 }
 
 impl LaneMetrics {
@@ -34,6 +37,9 @@ impl LaneMetrics {
             watermark: gauge!("seawall_destination_watermark", &labels),
             lag_txids: gauge!("seawall_destination_lag_txids", &labels),
             lag_seconds: gauge!("seawall_destination_lag_seconds", &labels),
+            detached: gauge!("seawall_destination_detached", &labels),
+            backlog_bytes: gauge!("seawall_destination_backlog_bytes", &labels),
+            last_success: gauge!("seawall_destination_last_success_timestamp_seconds", &labels),
         }
     }
 
@@ -56,6 +62,8 @@ impl LaneMetrics {
     pub(super) fn ended(&self) {
         self.lag_txids.set(0.0);
         self.lag_seconds.set(0.0);
+        self.detached.set(0.0);
+        self.backlog_bytes.set(0.0);
     }
 
     /// How the lane stands.
@@ -64,5 +72,10 @@ impl LaneMetrics {
         self.watermark.set(status.watermark.0 as f64);
         self.lag_txids.set(status.lag_txids as f64);
         self.lag_seconds.set(status.lag_seconds);
+        self.detached.set(f64::from(u8::from(status.state == LaneState::Detached)));
+        self.backlog_bytes.set(status.backlog_bytes as f64);
+        if let Some(at) = status.last_success {
+            self.last_success.set(at.0 as f64 / 1000.0);
+        }
     }
 }

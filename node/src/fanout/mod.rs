@@ -13,6 +13,7 @@ mod options;
 mod plan;
 mod progress;
 mod snapshot;
+mod snapshot_upload;
 mod status;
 mod supervisor;
 mod upload;

@@ -11,6 +11,8 @@ pub struct FanoutOptions {
     pub window_segments: usize,
     /// Bytes of windows in memory at a time, for each destination.
     pub memory_bytes: u64,
+    /// Windows on their way at a time, for each destination: where one hangs, each may hold up a thread of the machine.
+    pub uploads_at_once: usize,
     /// Take a snapshot when the bytes since the last one exceed the database's size, but not below this many.
     pub snapshot_min_bytes: u64,
     /// Take a snapshot of a database that changed since the last one after this long.
@@ -31,6 +33,7 @@ impl Default for FanoutOptions {
             window_bytes: 16 << 20,
             window_segments: 20_000,
             memory_bytes: 128 << 20,
+            uploads_at_once: 64,
             snapshot_min_bytes: 8 << 20,
             snapshot_interval: Duration::from_secs(24 * 3600),
             snapshots_at_once: 2,

@@ -253,6 +253,12 @@ fn snapshot_at(situation: &Situation<'_>) -> Option<Instant> {
     Some(situation.snapshot_retry_at.map_or(due, |retry_at| due.max(retry_at)))
 }
 
+/// Whether what is kept of the log for one way (`kept` bytes) outgrew the share (`limit`), so that it is to be detached.
+/// One that lacks nothing keeps nothing by itself: a transaction whose parts are still arriving is no fault of its.
+pub(super) fn is_outgrown(watermark: Txid, head: Txid, kept: u64, limit: u64) -> bool {
+    watermark < head && kept > limit
+}
+
 /// How long to wait after this many failures in a row (at least one), before jitter.
 pub(super) fn back_off(failures: u32, options: &FanoutOptions) -> Duration {
     let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);

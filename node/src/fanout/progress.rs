@@ -19,7 +19,15 @@ const MOST_PER_COMMAND: usize = 1000;
 #[derive(Default)]
 struct Pending {
     progress: BTreeMap<(DatabaseName, String), v1::DestinationProgress>,
+    /// Destinations to be detached where they are. They are judged again if these do not get through.
+    decrees: Vec<v1::DestinationProgress>,
     urgent: bool,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.progress.is_empty() && self.decrees.is_empty()
+    }
 }
 
 /// Collects progress; one task ([`Reporter::run`]) proposes it. Only the newest of each lane is kept.
@@ -45,10 +53,21 @@ impl Reporter {
             snapshot: progress.snapshot.0,
             bytes_since_snapshot: progress.bytes_since_snapshot,
             snapshot_time_ms: progress.snapshot_time.0,
+            detached: false,
         };
         let mut pending = self.pending();
         pending.progress.insert((database.clone(), destination.to_owned()), message);
         pending.urgent |= urgent;
+        drop(pending);
+        self.wake.notify_one();
+    }
+
+    /// Has destinations detached where they are, in place of what was to be decreed before.
+    pub(super) fn detach(&self, decrees: Vec<v1::DestinationProgress>) {
+        let mut pending = self.pending();
+        pending.decrees = decrees;
+        pending.decrees.truncate(MOST_PER_COMMAND);
+        pending.urgent |= !pending.decrees.is_empty();
         drop(pending);
         self.wake.notify_one();
     }
@@ -67,11 +86,11 @@ impl Reporter {
     pub(super) async fn run(&self) {
         let mut failures = 0;
         loop {
-            while self.pending().progress.is_empty() {
+            while self.pending().is_empty() {
                 self.wake.notified().await;
             }
-            let batch = self.take_batch();
-            let command = v1::ProgressCommand { destinations: batch.values().cloned().collect() };
+            let (batch, decrees) = (self.take_batch(), std::mem::take(&mut self.pending().decrees));
+            let command = v1::ProgressCommand { destinations: batch.values().cloned().chain(decrees).collect() };
             let command = v1::Command { command: Some(Command::Progress(command)) };
             let until = time::Instant::now();
             match self.log.propose(command).await {

@@ -1,6 +1,6 @@
 //! How the lanes stand.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use seawall_host::time::{Instant, UnixMillis};
@@ -8,6 +8,7 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::Txid;
 use tokio::sync::Notify;
 
+use super::Pin;
 use super::metrics::LaneMetrics;
 
 /// How one database's way to one destination goes.
@@ -19,6 +20,9 @@ pub enum LaneState {
     Lagging,
     /// The last attempt failed; it is tried again, for ever.
     Failing,
+    /// It outgrew its share of the disk, so no log is kept for it any more: it goes on from a snapshot, which is tried
+    /// for ever. Transactions between its watermark and that snapshot will not be there.
+    Detached,
 }
 
 impl LaneState {
@@ -28,6 +32,7 @@ impl LaneState {
             Self::Healthy => "healthy",
             Self::Lagging => "lagging",
             Self::Failing => "failing",
+            Self::Detached => "detached",
         }
     }
 }
@@ -53,6 +58,8 @@ pub struct LaneStatus {
     pub last_error: Option<String>,
     /// When an upload last succeeded under this leader.
     pub last_success: Option<UnixMillis>,
+    /// Bytes of log that are kept for it, those of other databases among them.
+    pub backlog_bytes: u64,
 }
 
 /// What a lane's task tells of itself.
@@ -73,6 +80,19 @@ pub(super) struct Progressing {
     pub(super) asked: bool,
     /// A window is on its way.
     pub(super) uploading: bool,
+    /// The cluster detached it.
+    pub(super) detached: bool,
+    /// Bytes of log that are kept for it.
+    pub(super) backlog_bytes: u64,
+}
+
+/// The log behind a snapshot that is on its way, or that the cluster does not know of yet: what the destination goes on
+/// with.
+struct Resumption {
+    txid: Txid,
+    pin: Box<dyn Pin>,
+    /// Ends the snapshot.
+    give_up: Arc<Notify>,
 }
 
 /// What a lane's task shares with the rest of the node.
@@ -83,6 +103,7 @@ pub(super) struct LaneBoard {
     pub(super) wake: Notify,
     pub(super) metrics: LaneMetrics,
     state: Mutex<Progressing>,
+    resumption: Mutex<Option<Resumption>>,
 }
 
 impl Drop for LaneBoard {
@@ -95,7 +116,15 @@ impl Drop for LaneBoard {
 impl LaneBoard {
     pub(super) fn new(database: DatabaseName, destination: String, upload_interval: Duration) -> Self {
         let metrics = LaneMetrics::new(database.as_str(), &destination);
-        Self { database, destination, upload_interval, wake: Notify::new(), metrics, state: Mutex::default() }
+        Self {
+            database,
+            destination,
+            upload_interval,
+            wake: Notify::new(),
+            metrics,
+            state: Mutex::default(),
+            resumption: Mutex::default(),
+        }
     }
 
     /// What the lane tells, to be read and written.
@@ -130,12 +159,52 @@ impl LaneBoard {
         self.wake.notify_one();
     }
 
+    fn resumption(&self) -> MutexGuard<'_, Option<Resumption>> {
+        self.resumption.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A snapshot at `txid` is on its way: `pin` keeps what follows it. Whoever uploads it waits for `give_up`.
+    pub(super) fn resumes_behind(&self, txid: Txid, pin: Box<dyn Pin>, give_up: Arc<Notify>) {
+        *self.resumption() = Some(Resumption { txid, pin, give_up });
+    }
+
+    /// Nothing is gone on with: the snapshot failed, or no gap was behind it.
+    pub(super) fn resumes_nowhere(&self) {
+        let ended = self.resumption().take();
+        drop(ended);
+    }
+
+    /// Takes note of what the cluster decreed.
+    pub(super) fn is_detached(&self, detached: bool) {
+        let changed = std::mem::replace(&mut self.state().detached, detached) != detached;
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The cluster knows that the destination has everything up to `watermark`, and keeps what follows.
+    pub(super) fn kept_from(&self, watermark: Txid) {
+        let ended = self.resumption().take_if(|resumption| resumption.txid <= watermark);
+        drop(ended);
+    }
+
+    /// Gives a snapshot up behind which more than `limit` bytes of log gathered meanwhile: while it lasts, neither they
+    /// nor the image's own get less.
+    pub(super) fn bound_resumption(&self, limit: u64) {
+        let outgrown = self.resumption().take_if(|resumption| resumption.pin.bytes() > limit);
+        if let Some(outgrown) = outgrown {
+            outgrown.give_up.notify_one();
+        }
+    }
+
     /// How the lane stands now.
     pub(super) fn status(&self, now: Instant) -> LaneStatus {
         let state = self.state().clone();
         let waiting = state.pending_since.map_or(Duration::ZERO, |since| now - since);
         let last_error = state.window_error.or(state.snapshot_error);
-        let condition = if last_error.is_some() {
+        let condition = if state.detached {
+            LaneState::Detached
+        } else if last_error.is_some() {
             LaneState::Failing
         } else if waiting > 3 * self.upload_interval {
             LaneState::Lagging
@@ -152,6 +221,7 @@ impl LaneBoard {
             window_bytes: state.window_bytes,
             last_error,
             last_success: state.last_success,
+            backlog_bytes: state.backlog_bytes,
         }
     }
 }

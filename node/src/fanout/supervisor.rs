@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use seawall_host::probe::sometimes;
+use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time::{self, Instant};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::v1;
+use tokio::sync::Semaphore;
 
 use super::lane::{Lane, LaneContext, Outlet, probe};
-use super::plan::LaneProgress;
+use super::plan::{LaneProgress, is_outgrown};
 use super::progress::Reporter;
 use super::status::{LaneBoard, LaneStatus};
 use super::{CommittedLog, FanoutOptions, Pin, SnapshotSource};
@@ -23,6 +25,9 @@ use crate::service::ingest::Receipts;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// … or than this for each database, so that looking takes a small part of one processor however many there are.
 const LOOK_INTERVAL_EACH: Duration = Duration::from_micros(50);
+
+/// How often it is judged whether destinations outgrew their share.
+const JUDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the metrics of lanes are refreshed.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,12 +67,12 @@ impl Fanout {
         let names = destinations.iter().map(|destination| destination.name.clone()).collect();
         let handle = FanoutHandle { destinations: names, board: Arc::default() };
         let mut supervisor = Supervisor {
-            outlets: destinations.into_iter().map(|place| Arc::new(Outlet::new(place, &options))).collect(),
+            outlets: outlets(destinations, &options),
             options,
             log,
             snapshots,
             board: Arc::clone(&handle.board),
-            pins: BTreeMap::new(),
+            kept: BTreeMap::new(),
             session: None,
         };
         // What is known now is pinned when this returns.
@@ -130,6 +135,10 @@ struct Session {
     lanes: BTreeMap<LaneKey, OwnedTask>,
     /// Heads that the lanes were told of.
     heads: BTreeMap<DatabaseName, (Lineage, Txid)>,
+    /// When it was last judged, and by which limit.
+    judged: Option<(Instant, u64)>,
+    /// Whether anything changed since.
+    changed: bool,
     _tasks: Vec<OwnedTask>,
 }
 
@@ -139,8 +148,25 @@ struct Supervisor {
     log: Arc<dyn CommittedLog>,
     snapshots: Arc<dyn SnapshotSource>,
     board: Arc<Mutex<Board>>,
-    pins: BTreeMap<LaneKey, Box<dyn Pin>>,
+    kept: BTreeMap<LaneKey, Kept>,
     session: Option<Session>,
+}
+
+/// What is kept of the log for one database at one destination.
+struct Kept {
+    /// None while the destination is detached.
+    pin: Option<Box<dyn Pin>>,
+    progress: LaneProgress,
+    head: Txid,
+}
+
+fn outlets(destinations: Vec<NamedDestination>, options: &FanoutOptions) -> Vec<Arc<Outlet>> {
+    let mut outlets: Vec<Outlet> = destinations.into_iter().map(|place| Outlet::new(place, options)).collect();
+    if mutant("destinations-take-turns") {
+        let turn = Arc::new(Semaphore::new(1));
+        outlets.iter_mut().for_each(|outlet| outlet.uploads = Arc::clone(&turn));
+    }
+    outlets.into_iter().map(Arc::new).collect()
 }
 
 /// Keeps the metrics of lanes true while their tasks wait for a destination.
@@ -159,7 +185,11 @@ impl Supervisor {
         loop {
             let looked = Instant::now();
             let databases = self.look();
-            seen = log.changed(seen).await;
+            // Where nothing is committed any more, room may still become less.
+            while let Err(time::Elapsed) = time::timeout(JUDGE_INTERVAL, async { seen = log.changed(seen).await }).await
+            {
+                self.judge();
+            }
             let databases = u32::try_from(databases).unwrap_or(u32::MAX);
             time::sleep_until(looked + LOOK_INTERVAL.max(LOOK_INTERVAL_EACH.saturating_mul(databases))).await;
         }
@@ -182,7 +212,48 @@ impl Supervisor {
                 self.look_at(database, &view);
             }
         }
+        if let Some(session) = &mut self.session {
+            session.changed = true;
+        }
+        self.judge();
         databases.len()
+    }
+
+    /// The leader looks which destinations keep more of the log than they may, and proposes to detach them.
+    fn judge(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let (now, limit) = (Instant::now(), self.log.destination_limit());
+        let is_due = match session.judged {
+            None => true,
+            Some((at, by)) => (session.changed || by != limit) && now - at >= JUDGE_INTERVAL,
+        };
+        if !is_due {
+            return;
+        }
+        (session.judged, session.changed) = (Some((now, limit)), false);
+        let mut decrees = Vec::new();
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, Kept { pin, progress, head }) in &self.kept {
+            let kept = pin.as_ref().filter(|_| progress.watermark < *head).map_or(0, |pin| pin.bytes());
+            if let Some(lane) = board.lanes.get(key) {
+                lane.state().backlog_bytes = kept;
+                lane.bound_resumption(limit);
+            }
+            if is_outgrown(progress.watermark, *head, kept, limit) {
+                decrees.push(v1::DestinationProgress {
+                    database: key.0.to_string(),
+                    destination: key.1.clone(),
+                    lineage: progress.lineage.0,
+                    watermark: progress.watermark.0,
+                    detached: true,
+                    ..v1::DestinationProgress::default()
+                });
+            }
+        }
+        drop(board);
+        // Until they are taken in: a command that did not get through may be the last for long.
+        session.changed = !decrees.is_empty();
+        session.reporter.detach(decrees);
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -198,23 +269,38 @@ impl Supervisor {
         }
         tasks.push(spawn_owned(publish(Arc::clone(&self.board))));
         self.board().reporter = Some(Arc::clone(&reporter));
-        self.session = Some(Session { reporter, lanes: BTreeMap::new(), heads: BTreeMap::new(), _tasks: tasks });
+        self.session = Some(Session {
+            reporter,
+            lanes: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            judged: None,
+            changed: true,
+            _tasks: tasks,
+        });
     }
 
     fn look_at(&mut self, database: &DatabaseName, view: &DatabaseView) {
         let head = (Lineage(view.head.lineage), Txid(view.head.txid));
         for outlet in self.outlets.clone() {
             let key = (database.clone(), outlet.destination.name.clone());
-            let progress = LaneProgress::replicated(head.0, view.destinations.get(&key.1));
+            let agreed = view.destinations.get(&key.1);
+            let progress = LaneProgress::replicated(head.0, agreed);
             let needed = progress.watermark.next();
-            match self.pins.get(&key) {
-                Some(pin) => pin.advance(needed),
-                None => {
-                    let pin = self.log.pin(database, "destination", needed);
-                    self.pins.insert(key.clone(), pin);
+            let is_detached = agreed.is_some_and(|agreed| agreed.detached && agreed.lineage == head.0.0);
+            let pin = match self.kept.remove(&key).and_then(|kept| kept.pin) {
+                _ if is_detached && !mutant("detached-pin-kept") => None,
+                Some(pin) => {
+                    pin.advance(needed);
+                    Some(pin)
                 }
+                None => Some(self.log.pin(database, "destination", needed)),
+            };
+            self.kept.insert(key.clone(), Kept { pin, progress, head: head.1 });
+            self.ensure_lane(&key, &outlet);
+            if let Some(lane) = self.board().lanes.get(&key) {
+                lane.kept_from(progress.watermark);
+                lane.is_detached(is_detached);
             }
-            self.ensure_lane(key, &outlet);
         }
         let Some(session) = &mut self.session else { return };
         if session.heads.insert(database.clone(), head) != Some(head) {
@@ -226,9 +312,9 @@ impl Supervisor {
         }
     }
 
-    fn ensure_lane(&mut self, key: LaneKey, outlet: &Arc<Outlet>) {
+    fn ensure_lane(&mut self, key: &LaneKey, outlet: &Arc<Outlet>) {
         let Some(session) = &mut self.session else { return };
-        if session.lanes.contains_key(&key) {
+        if session.lanes.contains_key(key) {
             return;
         }
         let interval = outlet.destination.upload_interval;
@@ -243,9 +329,9 @@ impl Supervisor {
         };
         session.lanes.insert(key.clone(), spawn_owned(Lane::new(context).run()));
         let mut board = self.board();
-        if let Some(txid) = board.closes.remove(&key) {
+        if let Some(txid) = board.closes.remove(key) {
             lane.close(txid);
         }
-        board.lanes.insert(key, lane);
+        board.lanes.insert(key.clone(), lane);
     }
 }

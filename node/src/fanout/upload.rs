@@ -49,6 +49,12 @@ pub(super) enum UploadError {
         "{name} is there already at {destination}, but damaged: {cause}; delete it, and it is uploaded again from the log"
     )]
     Damaged { destination: String, name: String, cause: String },
+    /// A snapshot that takes too long to end within the share of the disk.
+    #[error(
+        "a snapshot took so long that the log behind it outgrew this destination's share of the disk, {limit} bytes: \
+         it is tried again from the beginning; write less meanwhile, or raise `disk.destination-share`"
+    )]
+    Outgrown { limit: u64 },
     /// The machine is stopping.
     #[error(transparent)]
     Stopped(#[from] task::JoinError),

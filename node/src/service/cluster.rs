@@ -1,7 +1,7 @@
 //! The service behind `seawall status` and `seawall databases`: the cluster as this node, and whoever it reaches, sees it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -11,8 +11,10 @@ use seawall_proto::v1::cluster_client::ClusterClient;
 use seawall_proto::{MAX_MESSAGE_BYTES, v1};
 use tonic::{Request, Response, Status};
 
-use crate::fanout::{FanoutHandle, LaneStatus};
-use crate::replica::{ClusterView, Replica};
+use crate::fanout::{FanoutHandle, LaneState, LaneStatus};
+use crate::replica::{ClusterView, Replica, Role};
+use crate::service::admission::Admission;
+use crate::service::ingest::Receipts;
 
 /// How long another node may take to say how it stands.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,14 +30,19 @@ struct Layout {
 pub struct ClusterService {
     replica: Replica,
     fanout: FanoutHandle,
+    admission: Arc<Admission>,
     /// Channels to other nodes by address.
     channels: Mutex<BTreeMap<String, Channel>>,
 }
 
 impl ClusterService {
     /// The service, ready to be added to a server's routes.
-    pub fn new(replica: Replica, fanout: FanoutHandle) -> v1::cluster_server::ClusterServer<Self> {
-        let service = Self { replica, fanout, channels: Mutex::default() };
+    pub fn new(
+        replica: Replica,
+        fanout: FanoutHandle,
+        admission: Arc<Admission>,
+    ) -> v1::cluster_server::ClusterServer<Self> {
+        let service = Self { replica, fanout, admission, channels: Mutex::default() };
         v1::cluster_server::ClusterServer::new(service).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
@@ -53,6 +60,7 @@ impl ClusterService {
     /// How this node stands, and what it knows of the rest.
     fn own_view(&self, cluster: &ClusterView) -> v1::GetStatusResponse {
         let own = cluster.members.iter().find(|member| member.is_self);
+        let space = self.replica.space().own.said;
         let node = v1::NodeStatus {
             id: cluster.id,
             address: own.map(|member| member.address.clone()).unwrap_or_default(),
@@ -60,14 +68,20 @@ impl ClusterService {
             term: cluster.term,
             applied: cluster.applied,
             reachable: true,
+            disk_free: space.free,
+            disk_reserve: space.reserve,
         };
+        let refused = self.admission.refuses().filter(|_| cluster.role == Role::Leader);
+        let refused = refused.map(|refused| format!("appends are refused: {refused}"));
+        let configured = self.fanout.destinations();
         let lanes = self.fanout.status();
         let databases = self.replica.databases().into_iter().filter_map(|name| {
             let view = self.replica.database(&name)?;
             let mut destinations: Vec<v1::DestinationStatus> =
                 lanes.iter().filter(|lane| lane.database == name).map(from_lane).collect();
             if destinations.is_empty() {
-                destinations = view.destinations.values().map(from_progress(&view.head)).collect();
+                let known = view.destinations.values().filter(|known| configured.contains(&known.destination));
+                destinations = known.map(from_progress(&view.head)).collect();
             }
             Some(v1::DatabaseStatus {
                 name: name.to_string(),
@@ -82,7 +96,7 @@ impl ClusterService {
             leader: cluster.leader.unwrap_or_default(),
             nodes: vec![node],
             databases: databases.collect(),
-            problem: cluster.problem.clone().unwrap_or_default(),
+            problem: cluster.problem.clone().or(refused).unwrap_or_default(),
         }
     }
 }
@@ -96,6 +110,8 @@ fn from_lane(lane: &LaneStatus) -> v1::DestinationStatus {
         lag_txids: lane.lag_txids,
         lag_seconds: lane.lag_seconds,
         last_error: lane.last_error.clone().unwrap_or_default(),
+        last_success_ms: lane.last_success.map_or(0, |at| at.0),
+        backlog_bytes: lane.backlog_bytes,
     }
 }
 
@@ -103,14 +119,19 @@ fn from_lane(lane: &LaneStatus) -> v1::DestinationStatus {
 fn from_progress(head: &v1::Head) -> impl Fn(&v1::DestinationProgress) -> v1::DestinationStatus {
     let (lineage, txid) = (head.lineage, head.txid);
     move |progress| {
-        let watermark = if progress.lineage == lineage { progress.watermark } else { 0 };
+        let is_current = progress.lineage == lineage;
+        let watermark = if is_current { progress.watermark } else { 0 };
+        let state = match () {
+            () if is_current && progress.detached => LaneState::Detached,
+            () if watermark >= txid => LaneState::Healthy,
+            () => LaneState::Lagging,
+        };
         v1::DestinationStatus {
             name: progress.destination.clone(),
-            state: if watermark >= txid { "healthy" } else { "lagging" }.to_owned(),
+            state: state.as_str().to_owned(),
             watermark,
             lag_txids: txid.saturating_sub(watermark),
-            lag_seconds: 0.0,
-            last_error: String::new(),
+            ..Default::default()
         }
     }
 }
@@ -143,11 +164,15 @@ fn merge(
     // One that was left alone does not lead, whatever it takes itself for.
     let leader = leader.filter(|_| reachable >= needed);
     own.leader = leader.unwrap_or_default();
+    // What a leader says of itself: it takes nothing in for want of room.
+    let mut refused = std::mem::take(&mut own.problem);
+    let unformed = if leader.is_none() { std::mem::take(&mut refused) } else { String::new() };
     if let Some(leader) = leader
         && leader != layout.own
         && let Some((_, Some(answer))) = answers.into_iter().find(|(id, _)| *id == leader)
     {
         own.databases = answer.databases;
+        refused = answer.problem;
     }
     let lost: Vec<String> = own.nodes.iter().filter(|node| !node.reachable).map(|node| node.id.to_string()).collect();
     own.problem = if reachable < needed {
@@ -157,12 +182,12 @@ fn merge(
             layout.members.len(),
             lost.join(" or ")
         )
-    } else if leader.is_none() && !own.problem.is_empty() {
-        own.problem
+    } else if !unformed.is_empty() {
+        unformed
     } else if leader.is_none() {
         "no leader: an election is under way; nothing is acknowledged until it is over".to_owned()
     } else {
-        String::new()
+        refused
     };
     own
 }
@@ -231,6 +256,29 @@ mod tests {
         let electing = vec![(2, Some(view(2, "candidate", 7, "x"))), (3, None)];
         let electing = merge(&layout(), view(1, "follower", 7, "own"), electing);
         assert!(electing.problem.contains("no leader"), "{}", electing.problem);
+    }
+
+    #[test]
+    fn says_that_the_leader_refuses_appends() {
+        let full =
+            |id| v1::GetStatusResponse { problem: "appends are refused".to_owned(), ..view(id, "leader", 4, "x") };
+        let follower = view(2, "follower", 4, "x");
+        let own = merge(&layout(), full(1), vec![(2, Some(follower.clone())), (3, None)]);
+        assert_eq!(own.problem, "appends are refused");
+        let other = merge(&layout(), view(1, "follower", 4, "x"), vec![(2, Some(follower)), (3, Some(full(3)))]);
+        assert_eq!(other.problem, "appends are refused");
+    }
+
+    #[test]
+    fn a_destination_that_is_detached_is_shown_so_by_every_node() {
+        let head = v1::Head { lineage: 2, txid: 9, ..Default::default() };
+        let known = v1::DestinationProgress { lineage: 2, watermark: 4, detached: true, ..Default::default() };
+        let shown = from_progress(&head)(&known);
+        assert_eq!((shown.state.as_str(), shown.watermark, shown.lag_txids), ("detached", 4, 5));
+        let of_before = from_progress(&head)(&v1::DestinationProgress { lineage: 1, ..known.clone() });
+        assert_eq!((of_before.state.as_str(), of_before.watermark), ("lagging", 0));
+        let healthy = from_progress(&head)(&v1::DestinationProgress { watermark: 9, detached: false, ..known });
+        assert_eq!(healthy.state, "healthy");
     }
 
     #[test]

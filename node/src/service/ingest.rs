@@ -3,13 +3,16 @@
 mod append;
 mod claim;
 mod head_vector;
+mod orphans;
 mod page_hashes;
 mod peer_hashes;
 mod receipt;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod too_large;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ use tonic::{Request, Response, Status, Streaming};
 use self::claim::{Holder, Situation};
 use self::receipt::{invalid, not_leader};
 use self::streams::Streams;
+use self::too_large::TooLarge;
 use crate::replica::{Applied, Leadership, ProposeError, Replica};
 use crate::service::admission::Admission;
 use crate::store::image::ImageStore;
@@ -52,7 +56,7 @@ pub trait Receipts: Send + Sync + 'static {
 /// Agents' service of a node.
 pub struct IngestService {
     shared: Arc<Shared>,
-    _watcher: OwnedTask,
+    _tasks: [OwnedTask; 2],
 }
 
 struct Shared {
@@ -62,6 +66,8 @@ struct Shared {
     receipts: Arc<dyn Receipts>,
     streams: Arc<Streams>,
     tenure: Mutex<Tenure>,
+    /// Transactions in parts that found no room.
+    too_large: Mutex<BTreeMap<DatabaseName, TooLarge>>,
 }
 
 /// Since when this node leads, or does not.
@@ -83,9 +89,13 @@ impl IngestService {
         let Leadership { term, is_leader, .. } = replica.leadership();
         let tenure = Mutex::new(Tenure { term, is_leader, since: Instant::now() });
         let streams = Arc::new(Streams::default());
-        let shared = Arc::new(Shared { replica, images, admission, receipts, streams, tenure });
-        let watcher = task::spawn_owned(watch_leadership(Arc::clone(&shared)));
-        IngestServer::new(Self { shared, _watcher: watcher })
+        let shared =
+            Arc::new(Shared { replica, images, admission, receipts, streams, tenure, too_large: Mutex::default() });
+        let tasks = [
+            task::spawn_owned(watch_leadership(Arc::clone(&shared))),
+            task::spawn_owned(orphans::let_go(Arc::clone(&shared))),
+        ];
+        IngestServer::new(Self { shared, _tasks: tasks })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }

@@ -56,6 +56,13 @@ impl ClusterState {
                 }
                 Applied::Done.into()
             }
+            Some(Command::Abandon(abandon)) => {
+                let known = abandon.database.parse::<DatabaseName>().ok();
+                if let Some(database) = known.and_then(|name| self.databases.get_mut(&name)) {
+                    database.open.take_if(|open| open.stream == abandon.stream);
+                }
+                Applied::Done.into()
+            }
             None => refuse("a command of an unknown kind: this node is older than the one that proposed it".to_owned()),
         }
     }

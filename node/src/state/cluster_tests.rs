@@ -141,7 +141,7 @@ fn commit_times_and_progress_only_rise() {
                 watermark,
                 snapshot,
                 bytes_since_snapshot: bytes,
-                snapshot_time_ms: 0,
+                ..v1::DestinationProgress::default()
             }],
         })),
     };
@@ -156,6 +156,70 @@ fn commit_times_and_progress_only_rise() {
     assert_eq!(seen(&state), (5, 4, 10));
     state.apply(&report(99, 4, 10), 7, 0);
     assert_eq!(seen(&state), (5, 4, 10), "nothing passes the head");
+}
+
+#[test]
+fn what_is_abandoned_is_let_go_of_if_it_came_by_that_stream() {
+    let mut state = ClusterState::default();
+    state.apply(&claim(1), 1, 0);
+    let first = v1::SegmentPart { is_last: false, ..part(1, 9, 0, 5) };
+    let stream = 7;
+    state.apply(&append(1, stream, first), 2, LEN);
+    let abandon = |database: &str, stream| v1::Command {
+        command: Some(Command::Abandon(v1::AbandonCommand { database: database.to_owned(), stream })),
+    };
+    for (other, index) in
+        [abandon("app", stream + 1), abandon("no such", stream), abandon("//", stream)].iter().zip(3..)
+    {
+        state.apply(other, index, 0);
+        assert!(state.databases()[&name()].open.is_some());
+    }
+    let before = state.databases()[&name()].clone();
+    state.apply(&abandon("app", stream), 6, 0);
+    let after = &state.databases()[&name()];
+    assert_eq!(*after, DatabaseState { open: None, ..before });
+    state.apply(&abandon("app", stream), 7, 0);
+    assert_eq!(ClusterState::from_manifest(state.to_manifest()).unwrap(), state);
+}
+
+#[test]
+fn a_destination_is_detached_where_it_was_judged_and_until_it_gets_on() {
+    let mut state = ClusterState::default();
+    state.apply(&claim(1), 1, 0);
+    state.apply(&append(1, 0, part(1, 9, 0, 5)), 2, LEN);
+    let news = |watermark, detached| v1::Command {
+        command: Some(Command::Progress(v1::ProgressCommand {
+            destinations: vec![v1::DestinationProgress {
+                database: "app".to_owned(),
+                destination: "s3".to_owned(),
+                lineage: 1,
+                watermark,
+                detached,
+                ..v1::DestinationProgress::default()
+            }],
+        })),
+    };
+    let seen = |state: &ClusterState| {
+        let known = state.databases()[&name()].destinations.get("s3");
+        known.map(|known| (known.watermark, known.detached))
+    };
+    let mut index = 3;
+    let mut after = |watermark, detached| {
+        state.apply(&news(watermark, detached), index, 0);
+        index += 1;
+        seen(&state)
+    };
+    assert_eq!(after(2, true), None, "nothing was there yet, so nothing was judged");
+    assert_eq!(after(0, true), Some((0, true)), "one that never had anything");
+    assert_eq!(after(0, false), Some((0, true)));
+    assert_eq!(after(3, false), Some((3, false)), "it got on");
+    assert_eq!(after(2, true), Some((3, false)), "judged before it got on");
+    assert_eq!(after(4, true), Some((3, false)));
+    assert_eq!(after(3, true), Some((3, true)));
+    assert_eq!(after(2, false), Some((3, true)), "late news of before");
+    assert_eq!(after(3, false), Some((3, true)));
+    assert_eq!(after(9, false), Some((9, false)), "gone on from a snapshot");
+    assert_eq!(ClusterState::from_manifest(state.to_manifest()).unwrap(), state);
 }
 
 fn commands() -> impl Strategy<Value = Vec<v1::Command>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use seawall_host::probe::mutant;
+use seawall_host::probe::{mutant, sometimes};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
@@ -169,19 +169,31 @@ impl DatabaseState {
         record
     }
 
-    /// Takes in how far a destination is; nothing falls within a lineage, and nothing passes the head.
+    /// Takes in how far a destination is; nothing falls within a lineage, and nothing passes the head. A decree that
+    /// it is detached counts only while its watermark is the one that was judged; a higher watermark ends it.
     pub(super) fn progress(&mut self, news: &v1::DestinationProgress) {
         if news.lineage > self.head.lineage || (news.lineage == self.head.lineage && news.watermark > self.head.txid) {
             return;
+        }
+        let known = self.destinations.get(&news.destination);
+        if news.detached && !is_as_judged(known, news) {
+            return;
+        }
+        if news.detached {
+            sometimes("destination detached");
         }
         let known = self.destinations.entry(news.destination.clone()).or_insert_with(|| v1::DestinationProgress {
             database: news.database.clone(),
             destination: news.destination.clone(),
             ..v1::DestinationProgress::default()
         });
+        if news.detached && mutant("detached-on-an-old-watermark") {
+            *known = news.clone();
+        }
         if news.lineage > known.lineage {
             *known = news.clone();
         } else if news.lineage == known.lineage {
+            known.detached = (known.detached && news.watermark <= known.watermark) || news.detached;
             known.watermark = known.watermark.max(news.watermark);
             if news.snapshot > known.snapshot {
                 known.snapshot = news.snapshot;
@@ -193,6 +205,12 @@ impl DatabaseState {
             }
         }
     }
+}
+
+/// Whether a destination is where it was when it was judged; one of another lineage, or of none, has nothing.
+fn is_as_judged(known: Option<&v1::DestinationProgress>, decree: &v1::DestinationProgress) -> bool {
+    let known = known.filter(|known| known.lineage == decree.lineage).map_or(0, |known| known.watermark);
+    known == decree.watermark || mutant("detached-on-an-old-watermark")
 }
 
 fn shorten(label: &str) -> &str {

@@ -4,24 +4,28 @@
 //! takes to pull them; the taker collects them in a file, so that it can go on where it was cut off. What takes long
 //! runs in tasks of its own: a peer that loses patience and asks again finds it further on.
 
-use std::collections::BTreeMap;
+mod written;
+
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use seawall_host::disk::{self, File, OpenMode};
-use seawall_host::task;
+use seawall_host::task::{self, OwnedTask};
+use seawall_host::time;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, PageSize, Position, Txid};
 use seawall_proto::v1;
 use tokio::sync::Mutex;
 
+use self::written::Written;
 use crate::consensus::{BlobSink, BlobSource, BlobStream, Blobs, Need};
+use crate::space::OwnSpace;
 use crate::store::image::{ImageManifest, ImageStore};
 
 const OUTGOING: &str = "outgoing";
@@ -30,6 +34,13 @@ const INCOMING: &str = "incoming";
 const FOLD_LIMIT: Duration = Duration::from_secs(30);
 /// How long an image may be held still while it is written down.
 const HOLD_LIMIT: Duration = Duration::from_secs(600);
+
+/// What is written down goes when no peer asked for it for this long …
+const KEEP: Duration = Duration::from_secs(600);
+/// … or for this long when there is little room.
+const KEEP_WITHOUT_ROOM: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Gives and takes images.
 pub struct ImageBlobs {
@@ -40,59 +51,8 @@ pub struct ImageBlobs {
     /// One import at a time.
     importing: Arc<Mutex<()>>,
     piece_bytes: usize,
-}
-
-/// What is written down, and who may write.
-#[derive(Default)]
-struct Written {
-    blobs: std::sync::Mutex<BTreeMap<History, Outgoing>>,
-}
-
-type History = (DatabaseName, Lineage);
-
-struct Outgoing {
-    /// One writer at a time for each history; others don't wait for it.
-    turn: Arc<Mutex<()>>,
-    /// Names the file that is being written.
-    number: usize,
-    /// The newest that is written down.
-    blob: Option<v1::Blob>,
-}
-
-impl Written {
-    fn blobs(&self) -> MutexGuard<'_, BTreeMap<History, Outgoing>> {
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The turn of a history, and the number of its file.
-    fn turn(&self, history: &History) -> (Arc<Mutex<()>>, usize) {
-        let mut blobs = self.blobs();
-        let number = blobs.len();
-        let outgoing = blobs.entry(history.clone());
-        let outgoing = outgoing.or_insert_with(|| Outgoing { turn: Arc::default(), number, blob: None });
-        (outgoing.turn.clone(), outgoing.number)
-    }
-
-    fn newest(&self, history: &History) -> Option<v1::Blob> {
-        self.blobs().get(history)?.blob.clone()
-    }
-
-    /// Puts `blob` in the place of an older one, which it answers.
-    fn replace(&self, history: &History, blob: v1::Blob) -> Option<v1::Blob> {
-        self.blobs().get_mut(history)?.blob.replace(blob)
-    }
-
-    /// Gives `blob` away no more: it is damaged on the disk. Its file goes at the next start, or when the same is
-    /// written down again.
-    fn forget(&self, blob: &v1::Blob) {
-        for outgoing in self.blobs().values_mut().filter(|outgoing| outgoing.blob.as_ref() == Some(blob)) {
-            outgoing.blob = None;
-        }
-    }
-
-    fn named(&self, id: &str) -> Option<v1::Blob> {
-        self.blobs().values().filter_map(|outgoing| outgoing.blob.as_ref()).find(|blob| blob.id == id).cloned()
-    }
+    space: Arc<dyn OwnSpace>,
+    _sweeper: OwnedTask,
 }
 
 impl ImageBlobs {
@@ -104,15 +64,22 @@ impl ImageBlobs {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn open(data_dir: &Path, images: ImageStore, piece_bytes: usize) -> io::Result<Blobs> {
+    pub async fn open(
+        data_dir: &Path,
+        images: ImageStore,
+        space: Arc<dyn OwnSpace>,
+        piece_bytes: usize,
+    ) -> io::Result<Blobs> {
         let (outgoing, incoming) = (data_dir.join(OUTGOING), data_dir.join(INCOMING));
         if disk::exists(&outgoing).await? {
             disk::remove_directory(&outgoing).await?;
         }
         disk::create_directories(&outgoing).await?;
         disk::create_directories(&incoming).await?;
-        let (written, importing) = (Arc::default(), Arc::default());
-        let both = Arc::new(Self { images, outgoing, incoming, written, importing, piece_bytes });
+        let (written, importing): (Arc<Written>, _) = (Arc::default(), Arc::default());
+        let sweeper = task::spawn_owned(sweep(written.clone(), outgoing.clone(), space.clone()));
+        let both = Self { images, outgoing, incoming, written, importing, piece_bytes, space, _sweeper: sweeper };
+        let both = Arc::new(both);
         Ok(Blobs { source: both.clone(), sink: both })
     }
 }
@@ -123,7 +90,7 @@ impl BlobSource for ImageBlobs {
             let mut blobs = Vec::with_capacity(needs.len());
             for need in needs.into_iter().filter(|need| need.txid != Txid::NONE) {
                 let written = self.written.clone();
-                let (images, directory) = (self.images.clone(), self.outgoing.clone());
+                let (images, directory, space) = (self.images.clone(), self.outgoing.clone(), self.space.clone());
                 let writing = task::spawn(async move {
                     let history = (need.database.clone(), need.lineage);
                     let (turn, number) = written.turn(&history);
@@ -132,7 +99,7 @@ impl BlobSource for ImageBlobs {
                     if let Some(blob) = written.newest(&history).filter(fits) {
                         return Ok(blob);
                     }
-                    let blob = write_down(&images, &directory, &format!("new-{number}"), &need).await?;
+                    let blob = write_down(&images, &directory, &format!("new-{number}"), &need, &*space).await?;
                     let older = written.replace(&history, blob.clone());
                     if let Some(older) = older.filter(|older| file_name(older) != file_name(&blob)) {
                         disk::remove_file(&directory.join(file_name(&older))).await?;
@@ -200,6 +167,9 @@ impl BlobSink for ImageBlobs {
 
     fn write(&self, blob: v1::Blob, offset: u64, mut bytes: BlobStream) -> BoxFuture<'_, io::Result<()>> {
         async move {
+            // The image that is made of it comes on top.
+            let (_, manifest) = understand(&blob)?;
+            check_room(&*self.space, blob.size.saturating_sub(offset).saturating_add(bytes_of(&manifest)))?;
             let file = File::open(&self.incoming.join(file_name(&blob)), OpenMode::OpenOrCreate).await?;
             file.set_len(offset).await?;
             let mut end = offset;
@@ -252,12 +222,47 @@ impl ImageBlobs {
     }
 }
 
-async fn write_down(images: &ImageStore, directory: &Path, temporary: &str, need: &Need) -> io::Result<v1::Blob> {
+async fn sweep(written: Arc<Written>, directory: PathBuf, space: Arc<dyn OwnSpace>) {
+    loop {
+        time::sleep(SWEEP_EVERY).await;
+        let has_room = space.own_space().has_room_for_copies(0);
+        written.sweep(&directory, if has_room { KEEP } else { KEEP_WITHOUT_ROOM }).await;
+    }
+}
+
+/// Copies leave a part of the reserve to those who cannot wait.
+fn check_room(space: &dyn OwnSpace, bytes: u64) -> io::Result<()> {
+    let own = space.own_space();
+    if own.has_room_for_copies(bytes) {
+        return Ok(());
+    }
+    let cause = format!(
+        "no room for a copy of an image: {} MiB are needed, the node's data may take {} MiB more, and half of its \
+         reserve of {} MiB is not for copies",
+        bytes >> 20,
+        own.free >> 20,
+        own.reserve >> 20
+    );
+    Err(io::Error::new(io::ErrorKind::StorageFull, cause))
+}
+
+fn bytes_of(manifest: &ImageManifest) -> u64 {
+    u64::from(manifest.page_count) * u64::from(manifest.page_size.bytes())
+}
+
+async fn write_down(
+    images: &ImageStore,
+    directory: &Path,
+    temporary: &str,
+    need: &Need,
+    space: &dyn OwnSpace,
+) -> io::Result<v1::Blob> {
     let image = images.get(&need.database, need.lineage);
     let image = image.ok_or_else(|| io::Error::other(format!("there is no image of {} yet", need.database)))?;
     image.wait_folded(need.txid, FOLD_LIMIT).await.map_err(io::Error::other)?;
     let exported = images.export(&need.database, need.lineage, HOLD_LIMIT).await;
     let (manifest, mut bytes) = exported.map_err(io::Error::other)?;
+    check_room(space, bytes_of(&manifest))?;
     let position = manifest.position;
     let mut blob = v1::Blob {
         id: format!("image/{}@{}/{}-{}", need.database, need.lineage, position.txid, position.checksum),

@@ -38,6 +38,7 @@ struct State {
     lost_proposals: u32,
     proposals: u32,
     largest_read: usize,
+    destination_limit: Option<u64>,
 }
 
 /// Databases whose every commit is at once committed by everyone.
@@ -136,6 +137,11 @@ impl TestLog {
         self.state().databases.get(database)?.destinations.get(destination).cloned()
     }
 
+    /// Bytes of log that a destination may keep; without it, any.
+    pub fn limit_destinations(&self, bytes: u64) {
+        self.change(|state| state.destination_limit = Some(bytes));
+    }
+
     /// From where on the log is kept.
     pub fn pinned(&self, database: &DatabaseName) -> Vec<Txid> {
         self.state().databases[database].pins.values().copied().collect()
@@ -212,6 +218,20 @@ impl Pin for TestPin {
         let pins = &mut state.databases.get_mut(&self.database).unwrap().pins;
         let pin = pins.get_mut(&self.id).unwrap();
         *pin = from.max(*pin);
+    }
+
+    fn bytes(&self) -> u64 {
+        let state = self.log.state();
+        let database = &state.databases[&self.database];
+        let from = database.pins[&self.id];
+        database.records.iter().filter(|record| record.last >= from).map(|record| record.bytes).sum()
+    }
+}
+
+impl Drop for TestPin {
+    fn drop(&mut self) {
+        let mut state = self.log.state();
+        state.databases.get_mut(&self.database).unwrap().pins.remove(&self.id);
     }
 }
 
@@ -296,8 +316,18 @@ impl CommittedLog for TestLog {
             log.change(|state| {
                 for news in progress.destinations {
                     let database = state.databases.get_mut(&news.database.parse().unwrap()).unwrap();
-                    let known = database.destinations.insert(news.destination.clone(), news.clone());
-                    assert!(known.is_none_or(|known| known.watermark <= news.watermark), "a watermark fell");
+                    let known = database.destinations.get(&news.destination).cloned().unwrap_or_default();
+                    if news.detached {
+                        if news.watermark == known.watermark {
+                            let detached = v1::DestinationProgress { lineage: LINEAGE.0, detached: true, ..known };
+                            database.destinations.insert(news.destination, detached);
+                        }
+                        continue;
+                    }
+                    assert!(known.watermark <= news.watermark, "a watermark fell");
+                    let detached = known.detached && news.watermark == known.watermark;
+                    let progress = v1::DestinationProgress { detached, ..news };
+                    database.destinations.insert(progress.destination.clone(), progress);
                 }
             });
             Ok(Applied::Done)
@@ -316,6 +346,10 @@ impl CommittedLog for TestLog {
         state.databases.get_mut(name).unwrap().pins.insert(id, from);
         drop(state);
         Box::new(TestPin { log: self.clone(), database: name.clone(), id })
+    }
+
+    fn destination_limit(&self) -> u64 {
+        self.state().destination_limit.unwrap_or(u64::MAX)
     }
 }
 

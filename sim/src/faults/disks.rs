@@ -45,7 +45,7 @@ pub(super) async fn full(stage: Arc<Stage>) {
         wait(2_000..15_000).await;
         let all = draw(|random| random.chance(0.3));
         let one = any_node(&stage);
-        let reserve = stage.configuration.sizes.reserve.unwrap_or(0);
+        let reserve = stage.configuration.disk.reserve.unwrap_or(0);
         let left = draw(|random| if random.chance(0.7) { random.range(0..reserve) } else { 0 });
         let nodes: Vec<usize> = (0..stage.cluster.nodes().len()).filter(|index| all || *index == one).collect();
         strike(&stage, "disk-full", || format!("nodes {nodes:?} (from 0), {left} bytes left"));

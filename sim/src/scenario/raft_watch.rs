@@ -60,7 +60,7 @@ impl Disks {
             life,
             now: world.time(),
             leads: inspection.leads.is_some() && !paused,
-            short: disk.free_bytes() < stage.configuration.sizes.reserve.unwrap_or(0),
+            short: disk.free_bytes() < stage.configuration.disk.reserve.unwrap_or(0),
             last: inspection.last.map_or(0, |id| id.index),
             last_payload: own.filter(|entry| entry.payload_len > 0).map(|entry| entry.id.index).max().unwrap_or(0),
         };

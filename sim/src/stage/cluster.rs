@@ -163,6 +163,7 @@ impl Cluster {
             http: None,
             cluster_name: "sim".to_owned(),
             members: members.collect(),
+            disk: self.configuration.disk.clone(),
             destinations: Vec::new(),
         };
         let world = world::current();

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use seawall_agent::AgentSizes;
+use seawall_node::config::DiskConfig;
 use seawall_node::fanout::FanoutOptions;
 use seawall_node::node::NodeSizes;
 use seawall_node::store::image::ImageOptions;
@@ -35,6 +36,8 @@ pub struct Configuration {
     pub agent_sizes: AgentSizes,
     /// The bytes of each node's disk.
     pub disk_bytes: u64,
+    /// What each node's data may take of it.
+    pub disk: DiskConfig,
 }
 
 impl Configuration {
@@ -72,6 +75,7 @@ impl Configuration {
             sizes,
             agent_sizes,
             disk_bytes: 256 << 20,
+            disk: DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 },
         }
     }
 
@@ -120,7 +124,6 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         images,
         blob_piece_bytes: if small || snapshots_often { piece_bytes as usize / 64 } else { 256 << 10 },
         fanout,
-        reserve: Some(4 << 20),
     }
 }
 

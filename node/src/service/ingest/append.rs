@@ -1,5 +1,7 @@
 //! One agent's append stream: verify, let in, propose in order, answer in order.
 
+mod admit;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +79,8 @@ struct AppendStream {
     id: u64,
     registration: Registration,
     vector: Option<HeadVector>,
+    /// Bytes of the transaction in parts that is arriving.
+    arrived: u64,
 }
 
 /// Serves one stream; ends when it does.
@@ -159,10 +163,11 @@ fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream
         return Err(refused(NotAdjacent, format!("the database is at lineage {}, not {lineage}", view.head.lineage)));
     }
     let holder = Holder { agent_id: open.agent_id, label: view.agent_label.clone(), epoch };
-    let registration = shared.streams.register(&database, holder);
+    let id = random::u64();
+    let registration = shared.streams.register(&database, holder, id);
     let registration = registration.ok_or_else(|| refused(Fenced, "a newer epoch streams".to_owned()))?;
     let term = leadership.term;
-    Ok(AppendStream { shared, database, lineage, epoch, term, id: random::u64(), registration, vector: None })
+    Ok(AppendStream { shared, database, lineage, epoch, term, id, registration, vector: None, arrived: 0 })
 }
 
 impl AppendStream {
@@ -228,11 +233,10 @@ impl AppendStream {
 
     async fn propose(&mut self, mut part: v1::SegmentPart) -> Result<Pending, Refusal> {
         let since = Instant::now();
-        let admitted = self.shared.admission.admit(part.payload.len()).await;
-        let admitted = admitted.map_err(|error| {
-            sometimes("append refused for lack of space");
-            self.refused(answer::Reason::NoSpace, error)
-        })?;
+        while mutant("append-waits-for-destinations") && self.is_an_upload_failing() {
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        let admitted = self.admit(&part).await?;
         let mut vector = match self.vector.take() {
             Some(vector) => vector,
             None => self.collect_vector().await?,

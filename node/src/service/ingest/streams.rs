@@ -28,6 +28,8 @@ struct Lane {
 
 struct Live {
     holder: Holder,
+    /// The number of the stream.
+    id: u64,
     signal: Arc<Signal>,
 }
 
@@ -54,6 +56,11 @@ impl Streams {
         (lane.and_then(|lane| lane.live.as_ref()).map(|live| live.holder.clone()), lane.and_then(|lane| lane.granted))
     }
 
+    /// The number of the stream that lives.
+    pub(super) fn live(&self, database: &DatabaseName) -> Option<u64> {
+        Some(lock(&self.lanes).get(database)?.live.as_ref()?.id)
+    }
+
     /// A claim was granted: streams of older epochs end.
     pub(super) fn granted(&self, database: &DatabaseName, epoch: Epoch) {
         let mut lanes = lock(&self.lanes);
@@ -66,15 +73,15 @@ impl Streams {
         }
     }
 
-    /// A stream opened; one of the same or an older epoch ends. `None` if one of a newer epoch lives.
-    pub(super) fn register(self: &Arc<Self>, database: &DatabaseName, holder: Holder) -> Option<Registration> {
+    /// Stream number `id` opened; one of the same or an older epoch ends. `None` if one of a newer epoch lives.
+    pub(super) fn register(self: &Arc<Self>, database: &DatabaseName, holder: Holder, id: u64) -> Option<Registration> {
         let mut lanes = lock(&self.lanes);
         let lane = lanes.entry(database.clone()).or_default();
         if lane.live.as_ref().is_some_and(|live| live.holder.epoch > holder.epoch) {
             return None;
         }
         let signal = Arc::new(Signal::default());
-        if let Some(before) = lane.live.replace(Live { holder, signal: Arc::clone(&signal) }) {
+        if let Some(before) = lane.live.replace(Live { holder, id, signal: Arc::clone(&signal) }) {
             before.signal.displace();
         }
         lane.granted = None;
@@ -135,12 +142,12 @@ mod tests {
         seawall_host::real::install();
         let streams = Arc::new(Streams::default());
         let database: DatabaseName = "app".parse().unwrap();
-        let first = streams.register(&database, holder(1, 1)).unwrap();
-        let second = streams.register(&database, holder(2, 2)).unwrap();
+        let first = streams.register(&database, holder(1, 1), 1).unwrap();
+        let second = streams.register(&database, holder(2, 2), 2).unwrap();
         assert!(first.is_displaced() && !second.is_displaced());
         drop(first);
         assert_eq!(streams.holder(&database).0, Some(holder(2, 2)));
-        assert!(streams.register(&database, holder(1, 1)).is_none());
+        assert!(streams.register(&database, holder(1, 1), 1).is_none());
         drop(second);
         assert_eq!(streams.holder(&database).0, None);
     }
@@ -150,12 +157,12 @@ mod tests {
         seawall_host::real::install();
         let streams = Arc::new(Streams::default());
         let database: DatabaseName = "app".parse().unwrap();
-        let stream = streams.register(&database, holder(1, 1)).unwrap();
+        let stream = streams.register(&database, holder(1, 1), 1).unwrap();
         streams.granted(&database, Epoch(2));
         assert!(stream.is_displaced());
         let (live, granted) = streams.holder(&database);
         assert!(live.is_none() && granted.is_some());
-        let _stream = streams.register(&database, holder(2, 2)).unwrap();
+        let _stream = streams.register(&database, holder(2, 2), 2).unwrap();
         assert!(streams.holder(&database).1.is_none());
     }
 }

@@ -25,6 +25,11 @@ impl LogFilePin {
         Self { shared, id }
     }
 
+    /// Entries from here on stay.
+    pub fn from(&self) -> u64 {
+        self.shared.memory().pins.get(&self.id).map_or(0, |(from, _)| *from)
+    }
+
     /// Moves the pin up: entries below `index` are no longer needed for its sake. It never moves down.
     pub fn advance(&self, index: u64) {
         if let Some((from, _)) = self.shared.memory().pins.get_mut(&self.id) {
