@@ -54,9 +54,25 @@ pub enum FaultFamily {
     Snapshots,
     /// Tiny limits: windows, payloads, pieces, queues.
     SmallSizes,
+    /// A small disk budget, destinations that stay away until they outgrow their share of it, and followers that run
+    /// out of it.
+    SmallBudgets,
 }
 
 impl FaultFamily {
+    /// Where these are, there are reasons for a delay that do not show from outside.
+    pub const DELAYING: [Self; 9] = [
+        Self::Loss,
+        Self::Delays,
+        Self::Reordering,
+        Self::Partitions,
+        Self::Pauses,
+        Self::Clocks,
+        Self::DiskStalls,
+        Self::DiskErrors,
+        Self::BitRot,
+    ];
+
     /// All of them, in order.
     pub fn all() -> &'static [Self] {
         Self::value_variants()

@@ -14,6 +14,7 @@ pub use client::SimDestination;
 pub use faults::PlaceFaults;
 pub use journal::{Change, JournalEntry};
 pub use place::Place;
+pub use plan::LONGEST_TRANSFER;
 
 /// The rare paths that places report.
 pub const RARE_PATHS: [&str; 6] = [ANSWER_LOST, LATE_CREATION, STALE_LISTING, PARTIAL_UPLOAD, FORGOTTEN, THROTTLED];

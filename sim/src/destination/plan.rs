@@ -59,12 +59,15 @@ pub(super) struct Plan {
     pub(super) conflicts: bool,
 }
 
+/// However slow a place is: what is under way when it gets well is not to last for hours.
+pub const LONGEST_TRANSFER: Duration = Duration::from_secs(40);
+
 impl Plan {
     /// How long `bytes` take.
     pub(super) fn transfer(&self, bytes: u64) -> Duration {
         let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(LONGEST_TRANSFER)
     }
 }
 

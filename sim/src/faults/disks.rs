@@ -1,11 +1,17 @@
 //! Disks that fail, fill, stall and rot.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_host::time;
 
 use super::{draw, strike, wait};
 use crate::disk::{Crash, DiskFaults};
 use crate::stage::Stage;
 use crate::world;
+
+/// How often a disk that has too little is looked at.
+const TIGHTEN_EVERY: Duration = Duration::from_millis(500);
 
 fn change(stage: &Stage, index: usize, change: impl FnOnce(&mut DiskFaults)) {
     let disk = world::current().disk_of(stage.cluster.nodes()[index].machine);
@@ -58,6 +64,35 @@ pub(super) async fn full(stage: Arc<Stage>) {
         for index in nodes {
             give_room(&stage, index);
         }
+    }
+}
+
+/// Disks that have less than their reserve for long: all followers', so that no majority has room while the leader has
+/// enough, or the leader's alone.
+pub(super) async fn starve(stage: &Stage) {
+    let Some(leader) = stage.cluster.leader() else { return };
+    let reserve = stage.configuration.disk.reserve.unwrap_or(0);
+    let alone = draw(|random| random.chance(0.5));
+    let left = draw(|random| random.range(if alone { 0 } else { reserve / 2 }..reserve * 9 / 10));
+    let starved: Vec<usize> = (0..stage.cluster.nodes().len()).filter(|index| (*index == leader) == alone).collect();
+    let kind = if alone { "leader-without-room" } else { "no-majority-with-room" };
+    strike(stage, kind, || format!("nodes {starved:?} (from 0), {left} bytes left"));
+    for index in &starved {
+        stage.cluster.nodes()[*index].set_disk_failed();
+    }
+    // What the product deletes meanwhile, others take.
+    let mut capacities = vec![u64::MAX; stage.cluster.nodes().len()];
+    let until = time::Instant::now() + Duration::from_millis(draw(|random| random.range(5_000..25_000)));
+    while time::Instant::now() < until {
+        for index in &starved {
+            let disk = world::current().disk_of(stage.cluster.nodes()[*index].machine);
+            capacities[*index] = capacities[*index].min(disk.used_bytes() + left);
+            disk.set_capacity(Some(capacities[*index]));
+        }
+        time::sleep(TIGHTEN_EVERY).await;
+    }
+    for index in starved {
+        give_room(stage, index);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{draw, strike, wait};
+use super::{disks, draw, snapshots, strike, wait};
 use crate::destination::PlaceFaults;
 use crate::random::Random;
 use crate::stage::Stage;
@@ -60,6 +60,48 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
             faults.bytes_per_second = Some(random.range(4 << 10..256 << 10));
             faults.delay = Duration::from_millis(5)..Duration::from_millis(random.range(10..2_000));
         }
+    }
+}
+
+/// Destinations that are away, or slower than what is written, for longer than their share of the disk lasts; now and
+/// then disks are short of room, or an agent dies in the midst of a transaction and stays away.
+pub(super) async fn strain_budgets(stage: Arc<Stage>) {
+    loop {
+        wait(500..4_000).await;
+        match draw(|random| random.below(10)) {
+            0..3 => {
+                disks::starve(&stage).await;
+                continue;
+            }
+            3..6 => {
+                // For longer than the parts of its transaction are kept.
+                if let Some(host) = snapshots::leave_open(&stage).await {
+                    wait(11_000..13_000).await;
+                    host.start_agent(true);
+                }
+                continue;
+            }
+            _ => {}
+        }
+        let places = stage.cluster.places();
+        let index = draw(|random| random.index(places.len()));
+        // The slower ones take a minute for a small window.
+        let speed = draw(|random| if random.chance(0.5) { random.range(40..400) } else { random.range(500..16 << 10) });
+        let is_gone = draw(|random| random.chance(0.4));
+        let place = &places[index];
+        strike(&stage, "destination-absent", || {
+            let how = if is_gone { "gone".to_owned() } else { format!("{speed} bytes a second") };
+            format!("{}, {how}", place.name())
+        });
+        place.change_faults(|faults| {
+            faults.gone = is_gone;
+            faults.bytes_per_second = (!is_gone).then_some(speed);
+        });
+        wait(8_000..50_000).await;
+        place.change_faults(|faults| {
+            faults.gone = false;
+            faults.bytes_per_second = None;
+        });
     }
 }
 

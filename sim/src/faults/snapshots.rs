@@ -116,7 +116,7 @@ async fn hold_open(stage: &Stage) {
 }
 
 /// Kills an agent of whose transaction only the first parts are there.
-async fn leave_open(stage: &Stage) -> Option<Arc<Host>> {
+pub(super) async fn leave_open(stage: &Stage) -> Option<Arc<Host>> {
     let host = stand_still(stage).await?;
     strike(stage, "transaction-left-open", || host.agent_machine().to_string());
     host.kill_agent();

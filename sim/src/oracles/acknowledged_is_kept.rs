@@ -21,6 +21,8 @@ pub struct Acknowledgement {
     pub state: usize,
     /// What the receipt says.
     pub position: Position,
+    /// When it was asked for, in true virtual time.
+    pub asked: Duration,
     /// When it came, in true virtual time.
     pub time: Duration,
 }
@@ -52,7 +54,7 @@ pub fn check<'a>(
     newest: &Position,
     checksums: &BTreeMap<(Lineage, Txid), Checksum>,
 ) -> Result<(), String> {
-    for Acknowledgement { database, state, position, time } in acknowledged {
+    for Acknowledgement { database, state, position, time, .. } in acknowledged {
         let place = (position.lineage, position.txid);
         let said = format!("{position} of `{database}` (state {state}) was acknowledged at {time:?}");
         if (newest.lineage, newest.txid) < place {
@@ -73,7 +75,8 @@ mod tests {
     use crate::oracles::testing::{content, history, position};
 
     fn acknowledged(state: usize, position: Position) -> Acknowledgement {
-        Acknowledgement { database: "app".parse().unwrap(), state, position, time: Duration::from_secs(3) }
+        let (asked, time) = (Duration::from_secs(2), Duration::from_secs(3));
+        Acknowledgement { database: "app".parse().unwrap(), state, position, asked, time }
     }
 
     #[test]

@@ -138,6 +138,25 @@ async fn fresh_write(host: &Host, source: &Source, honest: &[String]) {
     within_time(UPLOADING, &state("the upload of a fresh write"), uploaded).await;
 }
 
+/// No destination that can be believed stays detached once it has everything.
+pub(super) async fn attaches_every_destination(stage: &Stage) {
+    within(HEALING, || {
+        let leader = stage.cluster.leader().and_then(|index| stage.cluster.nodes()[index].node());
+        let node = leader.ok_or("no node leads")?;
+        for name in node.replica().databases() {
+            let view = node.replica().database(&name).ok_or("a database is gone")?;
+            for progress in view.destinations.values().filter(|progress| progress.detached) {
+                let place = stage.cluster.places().iter().position(|place| place.name() == progress.destination);
+                if place.is_some_and(|index| !stage.is_liar(index)) {
+                    return Err(format!("`{name}` is still detached at {}", progress.destination));
+                }
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 /// Restores every database from everywhere and compares it with the truth. Applications must not write meanwhile.
 pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch) {
     for host in &stage.hosts {

@@ -1,7 +1,9 @@
 //! A run from beginning to end: faults, healing, and the final comparison, and what is watched meanwhile.
 
+mod budget_watch;
 mod finale;
 mod image_watch;
+mod independence_watch;
 mod log_watch;
 mod play;
 mod positions;

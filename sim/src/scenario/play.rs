@@ -6,8 +6,10 @@ use std::time::Duration;
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::time;
 
+use super::budget_watch;
 use super::finale::{self, Expect, Origin};
 use super::image_watch;
+use super::independence_watch;
 use super::log_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
@@ -64,6 +66,8 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     let supervisor = spawn_owned(stage.cluster.clone().supervise());
     let consensus = spawn_owned(raft_watch::watch(stage.clone()));
     let images = spawn_owned(image_watch::watch(stage.clone()));
+    let space =
+        [spawn_owned(budget_watch::watch(stage.clone())), spawn_owned(independence_watch::watch(stage.clone()))];
     let watching = [
         spawn_owned(look(stage.clone(), watch.clone())),
         spawn_owned(restore(stage.clone(), watch.clone())),
@@ -90,6 +94,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     }
     // Once more, for what they wrote until they stopped.
     finale::takes_a_fresh_write(&stage).await;
+    finale::attaches_every_destination(&stage).await;
     drop(watching);
     watch.look(&stage);
     world::current().event("act", 3, || "everything is compared".to_owned());
@@ -98,7 +103,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     finale::images_heal(&stage).await;
     finale::gives_everything_back(&stage, &watch).await;
     watch.compare_with_sources(&stage);
-    drop((supervisor, consensus, images));
+    drop((supervisor, consensus, images, space));
 }
 
 async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>) {

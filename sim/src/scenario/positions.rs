@@ -14,12 +14,14 @@ use crate::oracles::one_checksum::Positions;
 use crate::oracles::one_writer::Claims;
 use crate::oracles::{chain, history_is_source, watermark};
 use crate::stage::Stage;
-use crate::world;
+use crate::world::{self, Machine};
 
 /// What a leader does for a destination that lacks what the leader does not have.
 const GAP: &str = "history at a destination gone on from a snapshot";
 /// How a node comes to have no log of what it has.
 const NO_LOG: &str = "snapshot installed";
+/// What lets the log go without a destination.
+const DETACHED: &str = "destination detached";
 
 /// Records looked at in one turn of one node and database.
 const TURN: usize = 500;
@@ -36,6 +38,8 @@ struct Watched {
     /// How far each life of each node was read.
     read: BTreeMap<(usize, u32, DatabaseName), chain::End>,
     claims: Claims,
+    /// The watermark of each destination that each life of each node last knew.
+    known: BTreeMap<(usize, u32, DatabaseName, String), (Lineage, Txid)>,
     /// The newest watermark of each destination that was looked at.
     watermarks: BTreeMap<(DatabaseName, String), (Lineage, Txid)>,
 }
@@ -86,6 +90,7 @@ impl PositionWatch {
                     world.violate("one writer", format!("on node {}: {error}", index + 1));
                 }
                 for progress in view.destinations.values() {
+                    self.check_rises((index, life), &name, progress);
                     self.check_watermark(stage, &name, progress);
                 }
                 let head = view.head;
@@ -108,6 +113,18 @@ impl PositionWatch {
     fn check_writers(&self, name: &DatabaseName, records: &[SegmentRecord]) -> Result<(), String> {
         let state = self.state();
         records.iter().try_for_each(|it| state.claims.check(name, it.first, it.epoch, &it.entries))
+    }
+
+    /// What a node knows of a destination never gets less.
+    fn check_rises(&self, (node, life): (usize, u32), name: &DatabaseName, progress: &DestinationProgress) {
+        let reached = (Lineage(progress.lineage), Txid(progress.watermark));
+        let key = (node, life, name.clone(), progress.destination.clone());
+        let before = self.state().known.insert(key, reached);
+        if let Some(before) = before.filter(|before| *before > reached) {
+            let text =
+                format!("`{name}` at {} on node {}: {before:?}, then {reached:?}", progress.destination, node + 1);
+            world::current().violate("a watermark never falls", text);
+        }
     }
 
     /// Looks whether a destination has what its watermark says, if that is news.
@@ -178,8 +195,11 @@ impl PositionWatch {
 }
 
 /// Whether a destination may have a gap: a leader that got its state from another node never had the log that the
-/// destination still lacked. Nothing else excuses one.
+/// destination still lacked, and none is kept for one that was detached. Nothing else excuses one.
 pub(super) fn has_excused_gap(stage: &Stage) -> bool {
     let world = world::current();
-    stage.cluster.nodes().iter().any(|it| [GAP, NO_LOG].iter().all(|path| world.has_reached(it.machine, path)))
+    let nodes = || stage.cluster.nodes().iter().map(|node| node.machine);
+    let has_gone_on = |machine: &Machine| world.has_reached(*machine, GAP);
+    let is_detached = nodes().any(|machine| world.has_reached(machine, DETACHED));
+    nodes().filter(has_gone_on).any(|machine| is_detached || world.has_reached(machine, NO_LOG))
 }

@@ -30,6 +30,11 @@ impl Acknowledgements {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// All but the first `seen`.
+    pub fn since(&self, seen: usize) -> Vec<Acknowledgement> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -51,10 +56,11 @@ pub async fn sync_once(
     acknowledgements: &Acknowledgements,
 ) -> Result<Acknowledgement, SyncError> {
     let state = source.with_history(|history| history.newest().map_or(0, |(number, _)| number));
-    let receipt = handle.sync().await?;
     let world = world::current();
-    let acknowledged =
-        Acknowledgement { database: source.name().clone(), state, position: receipt.position, time: world.time() };
+    let asked = world.time();
+    let receipt = handle.sync().await?;
+    let (position, time) = (receipt.position, world.time());
+    let acknowledged = Acknowledgement { database: source.name().clone(), state, position, asked, time };
     let text = || format!("`{}` is acknowledged to {}", source.name(), receipt.position);
     world.event("acknowledged", receipt.position.txid.0, text);
     if let Err(error) = source.with_history(|history| check_receipt(&acknowledged, history)) {

@@ -11,7 +11,7 @@ use seawall_node::node::NodeSizes;
 use seawall_node::store::image::ImageOptions;
 use seawall_node::store::log::LogOptions;
 
-use crate::fault_family::FaultFamily;
+use crate::fault_family::FaultFamily::{self, SmallBudgets};
 use crate::random::{Random, Stream};
 use crate::report::RunOptions;
 
@@ -51,7 +51,7 @@ impl Configuration {
         // Some runs are almost quiet, some have nearly everything at once.
         let share = *random.pick(&[0.1, 0.25, 0.4, 0.6]).unwrap_or(&0.3);
         let mut chosen: BTreeSet<FaultFamily> =
-            FaultFamily::all().iter().copied().filter(|_| random.chance(share)).collect();
+            FaultFamily::all().iter().copied().filter(|it| *it != SmallBudgets && random.chance(share)).collect();
         if random.chance(0.15) {
             // Together they bring what chance seldom does: transactions in parts that are cut off, and nodes so far
             // behind that they need what is left of those. Where nothing is lost, all parts travel at one moment.
@@ -60,11 +60,20 @@ impl Configuration {
         }
         let upload_intervals = (0..destinations).map(|_| Duration::from_millis(random.range(100..4_000))).collect();
         let unconditional = (0..destinations).map(|_| random.chance(0.2)).collect();
-        let families: BTreeSet<FaultFamily> = chosen.difference(&options.without).copied().collect();
+        let mut families: BTreeSet<FaultFamily> = chosen.difference(&options.without).copied().collect();
         let small = families.contains(&FaultFamily::SmallSizes);
         let often = families.contains(&FaultFamily::Snapshots);
-        let sizes = sizes(random, small, often);
+        let mut sizes = sizes(random, small, often);
         let agent_sizes = agent_sizes(random, small || often);
+        let mut disk = DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 };
+        if random.chance(0.3) && !options.without.contains(&SmallBudgets) {
+            families.insert(SmallBudgets);
+            disk = small_budget(random, &mut sizes);
+            if random.chance(0.5) {
+                // Else there would be seldom anything to hold a delay against.
+                families.retain(|family| !FaultFamily::DELAYING.contains(family));
+            }
+        }
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             hosts,
@@ -75,7 +84,7 @@ impl Configuration {
             sizes,
             agent_sizes,
             disk_bytes: 256 << 20,
-            disk: DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 },
+            disk,
         }
     }
 
@@ -127,6 +136,18 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
     }
 }
 
+/// What destinations may keep is a small part of what a run writes, and the log can get shorter within it.
+fn small_budget(random: &mut Random, sizes: &mut NodeSizes) -> DiskConfig {
+    sizes.log.piece_bytes = sizes.log.piece_bytes.min(random.range(8 << 10..32 << 10));
+    sizes.snapshot_bytes = sizes.snapshot_bytes.min(random.range(16 << 10..64 << 10));
+    sizes.keep_entries = sizes.keep_entries.min(random.range(0..30));
+    DiskConfig {
+        budget: Some(random.range(12 << 20..24 << 20)),
+        reserve: Some(random.range(512 << 10..2 << 20)),
+        destination_share: random.range(1..4) as u8,
+    }
+}
+
 /// Small ones bring transactions in many parts, some of which are not kept for being sent again.
 fn agent_sizes(random: &mut Random, small: bool) -> AgentSizes {
     // What is captured in one step travels as one message of the network.
@@ -153,7 +174,7 @@ impl fmt::Display for Configuration {
             f,
             "{} nodes, {} hosts with {} databases each, destinations [{}], log pieces of {} bytes, a Raft snapshot each \
              {} bytes with {} entries kept, windows of {} bytes or {} segments, object snapshots from {} bytes or {:?}; \
-             parts of {} bytes, segments above {} bytes sent once; faults: {}",
+             parts of {} bytes, segments above {} bytes sent once; a disk budget of {}, {}% of it for destinations; faults: {}",
             self.nodes,
             self.hosts,
             self.databases,
@@ -167,6 +188,8 @@ impl fmt::Display for Configuration {
             sizes.fanout.snapshot_interval,
             self.agent_sizes.part_bytes,
             self.agent_sizes.kept_bytes,
+            self.disk.budget.unwrap_or(self.disk_bytes),
+            self.disk.destination_share,
             if families.is_empty() { "none".to_owned() } else { families.join(", ") },
         )
     }

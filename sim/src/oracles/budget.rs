@@ -1,0 +1,160 @@
+//! Nothing is let in without room, and destinations keep no more of the log than their share.
+//!
+//! Source: Seawall's design, promises 4 and 6: "a destination may pin at most its share of the disk budget; past it the
+//! cluster decrees it detached", and "admission at the leader refuses appends by the free space that a majority
+//! reports". One full disk is no reason to refuse: the leader hands over.
+
+use std::time::Duration;
+
+/// How long what is true of a node may take to be known to the leader, and to take effect.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is seen of the leader at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// True time since the run began.
+    pub at: Duration,
+    /// Which node leads, and in which term.
+    pub leader: (usize, u64),
+    /// Transactions of all databases that it has applied.
+    pub txids: u64,
+    /// Bytes of log that it keeps for destinations, and how many it may.
+    pub kept: u64,
+    /// See [`Seen::kept`].
+    pub limit: u64,
+    /// No majority has room, the leader among them.
+    pub no_majority_has_room: bool,
+    /// A majority has room, the leader has none.
+    pub leader_has_no_room: bool,
+}
+
+/// Since when something holds under one leader, and how far that leader was when it had held for long enough.
+#[derive(Clone, Debug, Default)]
+struct Spell {
+    since: Option<((usize, u64), Duration)>,
+    txids: Option<u64>,
+}
+
+impl Spell {
+    /// The transactions applied since this held for [`GRACE`] (none yet if it has just held so long).
+    fn observe(&mut self, holds: bool, seen: &Seen) -> Option<u64> {
+        if !holds || self.since.is_some_and(|(leader, _)| leader != seen.leader) {
+            *self = Self::default();
+        }
+        if !holds {
+            return None;
+        }
+        let (_, since) = *self.since.get_or_insert((seen.leader, seen.at));
+        if seen.at < since + GRACE {
+            return None;
+        }
+        let from = *self.txids.get_or_insert(seen.txids);
+        Some(seen.txids.saturating_sub(from))
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    outgrown: Spell,
+    starved: Spell,
+    alone: Spell,
+}
+
+impl Budget {
+    /// Takes in what is seen of the leader; nothing while nobody leads.
+    ///
+    /// # Errors
+    /// The property that does not hold, and what was seen instead.
+    pub fn observe(&mut self, seen: Option<Seen>) -> Result<(), (&'static str, String)> {
+        let Some(seen) = seen else {
+            *self = Self::default();
+            return Ok(());
+        };
+        // Transactions that were applied meanwhile show that a decree could have been taken in as well.
+        if self.outgrown.observe(seen.kept > seen.limit, &seen).is_some_and(|applied| applied > 0) {
+            let Seen { kept, limit, leader: (leader, _), .. } = seen;
+            let text = format!("node {} keeps {kept} bytes of log for them, {limit} are allowed", leader + 1);
+            return Err(("destinations keep no more of the log than their share", text));
+        }
+        if let Some(applied) = self.starved.observe(seen.no_majority_has_room, &seen).filter(|applied| *applied > 0) {
+            let text = format!("the leader took in {applied} transactions while no majority had room for {GRACE:?}");
+            return Err(("nothing is let in without room", text));
+        }
+        if self.alone.observe(seen.leader_has_no_room, &seen).is_some() {
+            let leader = seen.leader.0 + 1;
+            let text =
+                format!("node {leader} has led for {GRACE:?} without room, while a majority without it had room");
+            return Err(("one full disk does not stop the cluster", text));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(at: u64) -> Seen {
+        Seen {
+            at: Duration::from_secs(at),
+            leader: (0, 1),
+            txids: at,
+            kept: 0,
+            limit: 100,
+            no_majority_has_room: false,
+            leader_has_no_room: false,
+        }
+    }
+
+    #[test]
+    fn a_leader_without_room_has_time_to_hand_over() {
+        let mut budget = Budget::default();
+        for at in 0..10 {
+            assert_eq!(budget.observe(Some(Seen { leader_has_no_room: true, ..seen(at) })), Ok(()));
+        }
+        assert_eq!(budget.observe(Some(Seen { leader: (1, 2), leader_has_no_room: true, ..seen(10) })), Ok(()));
+        assert_eq!(budget.observe(Some(Seen { leader: (1, 2), leader_has_no_room: true, ..seen(19) })), Ok(()));
+        assert!(budget.observe(Some(Seen { leader: (1, 2), leader_has_no_room: true, ..seen(20) })).is_err());
+    }
+
+    #[test]
+    fn destinations_may_keep_too_much_for_as_long_as_a_decree_takes() {
+        let mut budget = Budget::default();
+        for at in 0..30 {
+            assert_eq!(budget.observe(Some(Seen { kept: 100, ..seen(at) })), Ok(()));
+        }
+        for at in 30..41 {
+            assert_eq!(budget.observe(Some(Seen { kept: 101, ..seen(at) })), Ok(()), "{at}");
+        }
+        assert!(budget.observe(Some(Seen { kept: 101, ..seen(41) })).is_err());
+    }
+
+    #[test]
+    fn a_leader_that_commits_nothing_or_is_new_is_given_time() {
+        let mut budget = Budget::default();
+        for at in 0..30 {
+            assert_eq!(budget.observe(Some(Seen { kept: 101, txids: 7, ..seen(at) })), Ok(()));
+        }
+        let mut budget = Budget::default();
+        for at in 0..100 {
+            let leader = (0, at / 9);
+            assert_eq!(budget.observe(Some(Seen { kept: 101, leader, ..seen(at) })), Ok(()));
+        }
+        assert_eq!(budget.observe(None), Ok(()));
+    }
+
+    #[test]
+    fn what_is_let_in_without_room_is_seen() {
+        let mut budget = Budget::default();
+        let starved = |at, txids| Seen { no_majority_has_room: true, txids, ..seen(at) };
+        for at in 0..10 {
+            assert_eq!(budget.observe(Some(starved(at, at))), Ok(()));
+        }
+        for at in 10..20 {
+            assert_eq!(budget.observe(Some(starved(at, 10))), Ok(()));
+        }
+        assert!(budget.observe(Some(starved(20, 11))).is_err());
+        assert_eq!(Budget::default().observe(Some(starved(0, 11))), Ok(()));
+    }
+}
