@@ -73,6 +73,9 @@ impl FaultFamily {
         Self::BitRot,
     ];
 
+    /// Where there are no others, nothing but destinations is in trouble.
+    pub const ABOUT_DESTINATIONS: [Self; 2] = [Self::SmallSizes, Self::SmallBudgets];
+
     /// All of them, in order.
     pub fn all() -> &'static [Self] {
         Self::value_variants()

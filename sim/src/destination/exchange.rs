@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::world::{self, Machine};
 
 use super::place::Place;
-use super::plan::{Fate, Kind, Plan};
+use super::plan::{Fate, Kind, LONGEST_TRANSFER, Plan};
 use super::{ANSWER_LOST, LATE_CREATION, PARTIAL_UPLOAD, THROTTLED};
 
 /// Why a request was not carried out, or is not known to have been.
@@ -196,15 +196,22 @@ impl Exchange {
     async fn receive_pieces(&self, upload: &mut Upload, breaks_at: Option<u64>) -> Result<Bytes, Failure> {
         let mut parts = Vec::new();
         let mut received = 0_u64;
+        // However many pieces it has, all of it is one transfer.
+        let mut left = LONGEST_TRANSFER;
+        let mut transfer = |bytes| {
+            let duration = self.plan.transfer(bytes).min(left);
+            left -= duration;
+            pause(duration)
+        };
         loop {
             let piece = upload.next().await.ok_or_else(|| Failure::unavailable("the upload was given up"))?;
             let Piece::Part(part) = piece else { break };
             let size = part.len() as u64;
             if let Some(at) = breaks_at.filter(|at| received + size > *at) {
-                pause(self.plan.transfer(at.saturating_sub(received))).await;
+                transfer(at.saturating_sub(received)).await;
                 return Err(broken_off());
             }
-            pause(self.plan.transfer(size)).await;
+            transfer(size).await;
             self.still_there().await?;
             received += size;
             self.place.admits(received)?;

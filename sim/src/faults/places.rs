@@ -1,5 +1,6 @@
 //! Destinations in trouble.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,11 @@ fn worsen(faults: &mut PlaceFaults, trouble: u64, full_at: u64, random: &mut Ran
 /// Destinations that are away, or slower than what is written, for longer than their share of the disk lasts; now and
 /// then disks are short of room, or an agent dies in the midst of a transaction and stays away.
 pub(super) async fn strain_budgets(stage: Arc<Stage>) {
+    if stage.configuration.is_about_destinations() {
+        let index = draw(|random| random.index(stage.cluster.places().len()));
+        // Every upload takes as long as one may.
+        strain(&stage, index, Some(draw(|random| random.range(10..120))), 40_000..55_000).await;
+    }
     loop {
         wait(500..4_000).await;
         match draw(|random| random.below(10)) {
@@ -83,26 +89,30 @@ pub(super) async fn strain_budgets(stage: Arc<Stage>) {
             }
             _ => {}
         }
-        let places = stage.cluster.places();
-        let index = draw(|random| random.index(places.len()));
+        let index = draw(|random| random.index(stage.cluster.places().len()));
         // The slower ones take a minute for a small window.
         let speed = draw(|random| if random.chance(0.5) { random.range(40..400) } else { random.range(500..16 << 10) });
         let is_gone = draw(|random| random.chance(0.4));
-        let place = &places[index];
-        strike(&stage, "destination-absent", || {
-            let how = if is_gone { "gone".to_owned() } else { format!("{speed} bytes a second") };
-            format!("{}, {how}", place.name())
-        });
-        place.change_faults(|faults| {
-            faults.gone = is_gone;
-            faults.bytes_per_second = (!is_gone).then_some(speed);
-        });
-        wait(8_000..50_000).await;
-        place.change_faults(|faults| {
-            faults.gone = false;
-            faults.bytes_per_second = None;
-        });
+        strain(&stage, index, (!is_gone).then_some(speed), 8_000..50_000).await;
     }
+}
+
+/// A destination that takes in so many bytes a second, or is gone, for so many milliseconds.
+async fn strain(stage: &Stage, index: usize, speed: Option<u64>, duration: Range<u64>) {
+    let place = &stage.cluster.places()[index];
+    strike(stage, "destination-absent", || {
+        let how = speed.map_or_else(|| "gone".to_owned(), |speed| format!("{speed} bytes a second"));
+        format!("{}, {how}", place.name())
+    });
+    place.change_faults(|faults| {
+        faults.gone = speed.is_none();
+        faults.bytes_per_second = speed;
+    });
+    wait(duration).await;
+    place.change_faults(|faults| {
+        faults.gone = false;
+        faults.bytes_per_second = None;
+    });
 }
 
 /// The last destination acknowledges objects and forgets or damages some of them. It is never the only one that counts.

@@ -65,13 +65,18 @@ impl Configuration {
         let often = families.contains(&FaultFamily::Snapshots);
         let mut sizes = sizes(random, small, often);
         let agent_sizes = agent_sizes(random, small || often);
-        let mut disk = DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 };
+        let ample = DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 };
+        let mut disk = ample.clone();
         if random.chance(0.3) && !options.without.contains(&SmallBudgets) {
             families.insert(SmallBudgets);
             disk = small_budget(random, &mut sizes);
             if random.chance(0.5) {
                 // Else there would be seldom anything to hold a delay against.
                 families.retain(|family| !FaultFamily::DELAYING.contains(family));
+                if random.chance(0.4) {
+                    families.retain(|family| FaultFamily::ABOUT_DESTINATIONS.contains(family));
+                    disk = ample;
+                }
             }
         }
         Self {
@@ -91,6 +96,12 @@ impl Configuration {
     /// Whether a family may strike.
     pub fn has(&self, family: FaultFamily) -> bool {
         self.families.contains(&family)
+    }
+
+    /// Whether nothing but destinations is in trouble: who suffers beside one does so for its sake.
+    pub fn is_about_destinations(&self) -> bool {
+        self.families.contains(&SmallBudgets)
+            && self.families.iter().all(|it| FaultFamily::ABOUT_DESTINATIONS.contains(it))
     }
 
     /// How many nodes may be lost for good without losing what was acknowledged.
