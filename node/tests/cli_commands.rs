@@ -163,3 +163,75 @@ fn a_wrong_configuration_is_refused_with_file_and_line() {
         "agent.yml:2: unknown key `dbz`; did you mean `dbs`?",
     );
 }
+
+#[test]
+fn history_lists_what_can_be_restored_and_what_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::random(30, 4);
+    upload(directory.path(), &[history.log(1, 8), history.snapshot(12), history.squashed(Level::One, 13, 20)]);
+    upload(directory.path(), &[history.log(21, 30)]);
+    let url = format!("file://{}/backups/app", directory.path().display());
+    let output = seawall(directory.path(), &["history", &url]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let size = |name: ObjectName| directory.path().join("backups/app").join(name.to_string()).metadata().unwrap().len();
+    let logs = size(history.log(1, 8).0) + size(history.log(21, 30).0);
+    let expected = format!(
+        "app lineage 1\n  \
+         txid 1 to 8, every transaction, of 2023-11-14T22:13:21.000Z to 2023-11-14T22:13:28.000Z\n  \
+         lost: txid 9 to 11, 3 transactions\n  \
+         txid 12 of 2023-11-14T22:13:32.000Z\n  \
+         txid 20 to 30, every transaction, of 2023-11-14T22:13:40.000Z to 2023-11-14T22:13:50.000Z\n  \
+         level 0 in {url}: 2 objects, {logs} bytes\n  \
+         level 1 in {url}: 1 objects, {} bytes\n  \
+         snapshots in {url}: 1 objects, {} bytes\n",
+        size(history.squashed(Level::One, 13, 20).0),
+        size(history.snapshot(12).0),
+    );
+    assert_eq!(stdout(&output), expected);
+
+    let output = seawall(directory.path(), &["history", "--json", &url]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["database"], &json["newest"]), (&serde_json::json!("app"), &serde_json::Value::Null));
+    let lineage = &json["lineages"][0];
+    assert_eq!(lineage["gaps"], serde_json::json!([{ "first": 9, "last": 11 }]));
+    let range = serde_json::json!({ "first": 20, "last": 30, "states": 11,
+        "from": "2023-11-14T22:13:40.000Z", "to": "2023-11-14T22:13:50.000Z" });
+    assert_eq!(lineage["ranges"][2], range);
+    assert_eq!(lineage["levels"][0]["objects"], 2);
+
+    let output = seawall(directory.path(), &["history", "file://backups/nope"]);
+    assert!(output.status.success() && stdout(&output).contains("holds nothing of it"), "{}", stdout(&output));
+    fails(&seawall(directory.path(), &["history", "seawall://127.0.0.1:1/app"]), 1, "no node could answer");
+    fails(&seawall(directory.path(), &["history"]), 2, "SOURCE");
+}
+
+#[test]
+fn verify_fails_where_something_is_damaged_and_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::random(30, 4);
+    let (name, bytes) = history.log(11, 30);
+    upload(directory.path(), &[history.log(1, 10), (name, bytes.clone())]);
+    for arguments in [&["verify", "file://backups/app"][..], &["verify", "--deep", "file://backups/app"]] {
+        let output = seawall(directory.path(), arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let output = seawall(directory.path(), &["verify", "--deep", "--json", "file://backups/app"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["sound"], &json["states"]), (&serde_json::json!(true), &serde_json::json!(30)), "{json}");
+
+    let mut rotten = bytes.to_vec();
+    rotten[bytes.len() / 2] ^= 1;
+    upload(directory.path(), &[(name, rotten.into())]);
+    let output = seawall(directory.path(), &["verify", "file://backups/app"]);
+    assert!(output.status.success(), "its end is whole: {}", stderr(&output));
+    let output = seawall(directory.path(), &["verify", "--deep", "file://backups/app"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("app: 1 of 2 objects are damaged"), "{}", stderr(&output));
+    assert!(stdout(&output).contains(&format!("damaged: {name} from file://")), "{}", stdout(&output));
+    upload(directory.path(), &[(name, bytes.slice(..bytes.len() - 9))]);
+    let output = seawall(directory.path(), &["verify", "--json", "file://backups/app"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(json["damaged"][0]["object"], name.to_string(), "{json}");
+    fails(&seawall(directory.path(), &["verify", "file://backups/nope"]), 1, "holds nothing of nope");
+}

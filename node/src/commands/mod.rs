@@ -5,12 +5,16 @@ mod cluster_call;
 mod databases;
 mod demo;
 mod error;
+mod history;
 mod logging;
 mod node;
+mod progress;
 mod restore;
 mod restore_sources;
+mod source_args;
 mod status;
 mod sync;
+mod verify;
 mod version;
 
 use std::process::ExitCode;
@@ -40,8 +44,12 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Give a database back, from a cluster or from a destination.
     Restore(restore::RestoreArgs),
+    /// List what can be restored from a cluster or from a destination, and what is lost.
+    History(history::HistoryArgs),
     /// Have the local agent ship everything committed so far, and wait for a receipt.
     Sync(sync::SyncArgs),
+    /// Verify what a cluster or a destination holds.
+    Verify(verify::VerifyArgs),
     /// Show the cluster: nodes, databases, destinations.
     Status(status::StatusArgs),
     /// List the databases of a cluster.
@@ -80,9 +88,11 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Command::Node(args) => args.run().await,
             Command::Agent(args) => args.run().await,
             Command::Restore(args) => args.run().await,
+            Command::History(args) => args.run().await,
             Command::Sync(args) => args.run().await,
             Command::Status(args) => args.run().await,
             Command::Databases(args) => args.run().await,
+            Command::Verify(args) => args.run().await,
             Command::Version(args) => args.run(),
         }
     });

@@ -1,22 +1,19 @@
 //! `seawall restore`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use seawall_host::time::UnixMillis;
-use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use serde::Serialize;
 
 use super::error::CommandError;
-use super::restore_sources::open_sources;
+use super::progress::TerminalProgress;
+use super::source_args::SourceArgs;
 use super::{print, print_json};
 use crate::restore::{
-    DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, Estimate, IntegrityCheck, Outcome, PlannedObject, Progress,
-    RestoreOptions, Restored, SourceUrl, When, restore, show_time,
+    DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, Estimate, IntegrityCheck, Outcome, PlannedObject, RestoreOptions,
+    Restored, When, restore, show_time,
 };
 
 /// Give a database back, from a cluster or from a destination.
@@ -37,9 +34,6 @@ pub(super) struct RestoreArgs {
     /// Restore from this history instead of the newest one.
     #[arg(long, value_name = "N")]
     lineage: Option<u64>,
-    /// Take what a node has even if it has no leader; the newest commits may be missing.
-    #[arg(long)]
-    allow_stale: bool,
     /// Let SQLite check the result as well: none, quick or full.
     #[arg(long, value_name = "none|quick|full", default_value = "none")]
     integrity_check: IntegrityCheck,
@@ -65,17 +59,8 @@ pub(super) struct RestoreArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Restore from the cluster and every destination of this node.yml as well, with the credentials it names.
-    #[arg(long, value_name = "FILE", requires = "database")]
-    config: Option<PathBuf>,
-    /// The database to restore with --config.
-    #[arg(long, value_name = "NAME", requires = "config")]
-    database: Option<DatabaseName>,
-    /// seawall://HOST:PORT,…/DATABASE, or a destination's URL with the database behind it (file:///backups/app,
-    /// s3://bucket/prefix/app; an s3:// URL may carry ?endpoint=…&region=…). Several complete and stand in for one
-    /// another: the newest state that any of them has is restored, from the first that serves.
-    #[arg(value_name = "SOURCE", required_unless_present = "config")]
-    sources: Vec<SourceUrl>,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 fn parse_timestamp(text: &str) -> Result<UnixMillis, String> {
@@ -105,8 +90,7 @@ impl RestoreArgs {
             checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
             parallelism: self.parallelism.into(),
         };
-        let config = self.config.as_deref().zip(self.database.as_ref());
-        let (database, source) = open_sources(&self.sources, config, self.allow_stale).await?;
+        let (database, source) = self.source.open().await?;
         let progress = TerminalProgress::new();
         let outcome = restore(source.as_ref(), &options, &progress).await;
         progress.end();
@@ -115,44 +99,6 @@ impl RestoreArgs {
             return print_json(&OutcomeView::new(database.as_str(), &outcome));
         }
         show(database.as_str(), &self.output, &outcome).iter().try_for_each(|line| print(line))
-    }
-}
-
-/// A bar on a terminal; warnings on standard error in any case.
-struct TerminalProgress {
-    bar: ProgressBar,
-    total: Mutex<u64>,
-}
-
-impl TerminalProgress {
-    fn new() -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self { bar, total: Mutex::new(0) }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Progress for TerminalProgress {
-    fn planned(&self, bytes: u64) {
-        let mut total = self.total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What was read of an earlier plan stays read.
-        *total = self.bar.position().saturating_add(bytes);
-        self.bar.set_length(*total);
-    }
-
-    fn read(&self, bytes: u64) {
-        self.bar.inc(bytes);
-    }
-
-    fn warn(&self, message: &str) {
-        self.bar.suspend(|| eprintln!("seawall: {message}"));
     }
 }
 

@@ -7,6 +7,7 @@ mod cluster_source;
 mod destination_source;
 mod error;
 mod estimate;
+mod history;
 mod image_file;
 mod integrity;
 mod multi_source;
@@ -21,11 +22,13 @@ mod source;
 mod source_url;
 mod target;
 mod times;
+mod verify;
 
 pub use cluster_source::ClusterSource;
 pub use destination_source::DestinationSource;
 pub(crate) use destination_source::list_segments;
 pub use error::RestoreError;
+pub use history::{Gap, History, LevelTotal, LineageHistory, Run, TimedRun, history};
 pub use integrity::IntegrityCheck;
 pub use multi_source::MultiSource;
 pub use options::{DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, RestoreOptions, When};
@@ -34,6 +37,7 @@ pub use run::restore;
 pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 pub use source_url::{InvalidSource, SourceUrl};
 pub use target::TargetError;
+pub use verify::{Finding, Report, verify};
 
 use seawall_host::time::UnixMillis;
 

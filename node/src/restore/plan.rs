@@ -97,11 +97,12 @@ impl Best {
 }
 
 /// Whether each transaction of an object can be had alone.
-fn keeps_transactions(object: &SourceObject) -> bool {
+pub(super) fn keeps_transactions(object: &SourceObject) -> bool {
     object.name.level == Level::Log
 }
 
-fn is_snapshot(object: &SourceObject) -> bool {
+/// Whether an object starts from the empty database.
+pub(super) fn is_snapshot(object: &SourceObject) -> bool {
     !keeps_transactions(object) && object.name.first == Txid(1)
 }
 

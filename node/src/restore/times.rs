@@ -4,7 +4,7 @@ use futures::StreamExt;
 use seawall_host::time::UnixMillis;
 use seawall_proto::object_name::Level;
 use seawall_proto::position::{Lineage, Txid};
-use seawall_proto::segment::{SegmentDecoder, SegmentEvent};
+use seawall_proto::segment::{SegmentDecoder, SegmentEvent, SegmentFooter, SegmentHeader, SegmentKind, SegmentSummary};
 
 use super::plan::{self, Reach};
 use super::source::{RestoreSource, SourceError, SourceObject};
@@ -41,7 +41,8 @@ pub(super) async fn resolve(
         let (mut low, mut high) = (0, ranges.len());
         while low < high {
             let middle = (low + high) / 2;
-            let first = first_time(source, objects, &ranges[middle]).await?;
+            let Reach { object, txids } = &ranges[middle];
+            let first = of_state(source, &objects[*object], *txids.start()).await.map_err(|error| (*object, error))?;
             if middle == 0 {
                 oldest = Some(first);
             }
@@ -69,28 +70,79 @@ fn disjoint(ranges: Vec<Reach>) -> Vec<Reach> {
     cut
 }
 
-/// The commit time of the first state of a range.
-async fn first_time(
+/// The commit time of the state `txid`, which `object` holds.
+///
+/// # Errors
+/// [`SourceError`] if that cannot be read from it.
+pub(super) async fn of_state(
     source: &dyn RestoreSource,
-    objects: &[SourceObject],
-    reach: &Reach,
-) -> Result<UnixMillis, (usize, SourceError)> {
-    let first = *reach.txids.start();
-    let object = &objects[reach.object];
-    if first == object.name.last
+    object: &SourceObject,
+    txid: Txid,
+) -> Result<UnixMillis, SourceError> {
+    if txid == object.name.last
         && let Some(time) = object.commit_time_ms
     {
         return Ok(UnixMillis(time));
     }
+    if [object.name.first, object.name.last].contains(&txid)
+        && let Some(summary) = summary(source, object).await.map_err(|error| error.of(object))?
+    {
+        let is_last = txid == object.name.last;
+        return Ok(UnixMillis(if is_last { summary.last_commit_time_ms } else { summary.first_commit_time_ms }));
+    }
     let mut found = None;
-    scan(source, objects, reach.object, |txid, time| {
-        if txid >= first {
+    scan(source, object, |txid_there, time| {
+        if txid_there >= txid {
             found = Some(time);
         }
         found.is_none()
     })
     .await?;
-    found.ok_or_else(|| lacks(objects, reach, first))
+    found.ok_or_else(|| lacks(object, txid))
+}
+
+/// Why the end of an object does not say what it holds.
+pub(super) enum NoSummary {
+    /// It could not be read.
+    Source(SourceError),
+    /// It is not the end of a segment of that name, for this reason.
+    Damaged(String),
+}
+
+impl NoSummary {
+    fn of(self, object: &SourceObject) -> SourceError {
+        match self {
+            Self::Source(error) => error,
+            Self::Damaged(cause) => damaged(object, cause),
+        }
+    }
+}
+
+/// What the end of an object says that it holds; `None` if the source gives no parts of objects.
+///
+/// # Errors
+/// [`NoSummary`].
+pub(super) async fn summary(
+    source: &dyn RestoreSource,
+    object: &SourceObject,
+) -> Result<Option<SegmentSummary>, NoSummary> {
+    const LEN: u64 = SegmentFooter::LEN as u64;
+    let start = object.size.saturating_sub(LEN);
+    let Some(end) = source.read_part(object, start, object.size - start) else { return Ok(None) };
+    let end = end.await.map_err(NoSummary::Source)?;
+    let end = end.first_chunk().ok_or_else(|| NoSummary::Damaged(format!("{} bytes are no segment", end.len())))?;
+    let summary = SegmentFooter::parse(end).map_err(|error| NoSummary::Damaged(error.to_string()))?.summary;
+    let SegmentHeader { kind, lineage, first, last, .. } = summary.header;
+    let name = &object.name;
+    let held = (lineage, first, last, summary.checksum_after, kind == SegmentKind::Squashed, summary.bytes);
+    let named = (name.lineage, name.first, name.last, name.checksum_after, name.level != Level::Log, object.size);
+    if held != named {
+        return Err(NoSummary::Damaged(format!(
+            "its end is that of @{lineage} {first}-{last}, {} bytes",
+            summary.bytes
+        )));
+    }
+    Ok(Some(summary))
 }
 
 /// The last state of a range that was committed at or before `time`; the first of them was.
@@ -105,29 +157,27 @@ async fn last_in_time(
         return Ok(*reach.txids.end());
     }
     let mut found = None;
-    scan(source, objects, reach.object, |txid, committed| {
+    let scanned = scan(source, object, |txid, committed| {
         if reach.txids.contains(&txid) && committed <= time {
             found = Some(txid);
         }
         committed <= time
-    })
-    .await?;
-    found.ok_or_else(|| lacks(objects, reach, *reach.txids.start()))
+    });
+    let scanned = scanned.await.and_then(|()| found.ok_or_else(|| lacks(object, *reach.txids.start())));
+    scanned.map_err(|error| (reach.object, error))
 }
 
 /// Shows each transaction of an object to `see` until that answers false.
 async fn scan(
     source: &dyn RestoreSource,
-    objects: &[SourceObject],
-    index: usize,
+    object: &SourceObject,
     mut see: impl FnMut(Txid, UnixMillis) -> bool,
-) -> Result<(), (usize, SourceError)> {
-    let object = &objects[index];
+) -> Result<(), SourceError> {
     let mut bytes = source.read(object);
     let mut decoder = SegmentDecoder::new();
     while let Some(piece) = bytes.next().await {
-        decoder.push(piece.map_err(|error| (index, error))?);
-        while let Some(event) = decoder.next().map_err(|error| (index, damaged(object, error.to_string())))? {
+        decoder.push(piece?);
+        while let Some(event) = decoder.next().map_err(|error| damaged(object, error.to_string()))? {
             if let SegmentEvent::Commit(transaction) = event
                 && !see(transaction.txid, UnixMillis(transaction.commit_time_ms))
             {
@@ -142,8 +192,8 @@ fn damaged(object: &SourceObject, cause: String) -> SourceError {
     SourceError::Object { origin: object.origin.to_string(), object: object.name.to_string(), cause }
 }
 
-fn lacks(objects: &[SourceObject], reach: &Reach, txid: Txid) -> (usize, SourceError) {
-    (reach.object, damaged(&objects[reach.object], format!("it does not hold txid {txid}")))
+fn lacks(object: &SourceObject, txid: Txid) -> SourceError {
+    damaged(object, format!("it does not hold txid {txid}"))
 }
 
 #[cfg(test)]
