@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How long what is true of a node may take to be known to the leader, and to take effect.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// A leader that has applied nothing for so long may have no majority, and no decree gets through either.
+const STANDSTILL: Duration = Duration::from_secs(3);
+
 /// What is seen of the leader at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -56,6 +59,8 @@ impl Spell {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
+    /// When the leader had last applied something, and how much in all.
+    applied: Option<(Duration, u64)>,
     outgrown: Spell,
     starved: Spell,
     alone: Spell,
@@ -71,8 +76,13 @@ impl Budget {
             *self = Self::default();
             return Ok(());
         };
-        // Transactions that were applied meanwhile show that a decree could have been taken in as well.
-        if self.outgrown.observe(seen.kept > seen.limit, &seen).is_some_and(|applied| applied > 0) {
+        // Transactions that are applied all the while show that a decree could have been taken in as well.
+        let (applied_at, _) = *self.applied.insert(match self.applied {
+            Some(known @ (_, txids)) if txids == seen.txids => known,
+            _ => (seen.at, seen.txids),
+        });
+        let is_applying = seen.at < applied_at + STANDSTILL;
+        if self.outgrown.observe(is_applying && seen.kept > seen.limit, &seen).is_some_and(|applied| applied > 0) {
             let Seen { kept, limit, leader: (leader, _), .. } = seen;
             let text = format!("node {} keeps {kept} bytes of log for them, {limit} are allowed", leader + 1);
             return Err(("destinations keep no more of the log than their share", text));
@@ -142,6 +152,19 @@ mod tests {
             assert_eq!(budget.observe(Some(Seen { kept: 101, leader, ..seen(at) })), Ok(()));
         }
         assert_eq!(budget.observe(None), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_that_had_no_majority_is_given_time_once_it_has() {
+        let mut budget = Budget::default();
+        for at in 0..50_u64 {
+            let seen = Seen { kept: 101, txids: at.min(5) + at.saturating_sub(30), ..seen(at) };
+            assert_eq!(budget.observe(Some(seen)).is_err(), at > 41, "{at}");
+            if at > 41 {
+                return;
+            }
+        }
+        panic!("it is never seen");
     }
 
     #[test]
