@@ -36,7 +36,7 @@ pub(super) async fn watch(stage: Arc<Stage>) {
 
 fn look(stage: &Stage) -> Option<Seen> {
     let world = world::current();
-    let leader = stage.cluster.leader()?;
+    let leader = stage.cluster.newest_leader()?;
     let nodes = stage.cluster.nodes();
     let node = nodes[leader].node()?;
     let seen = world.within(nodes[leader].machine, || {

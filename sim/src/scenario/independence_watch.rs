@@ -64,7 +64,7 @@ fn is_quiet(stage: &Stage) -> bool {
     let world = world::current();
     let reserve = stage.configuration.disk.reserve.unwrap_or(0);
     let has_agent = |host: &Host| host.application.sources().iter().all(|source| host.handle(source.name()).is_some());
-    stage.cluster.leader().is_some()
+    stage.cluster.newest_leader().is_some()
         && stage.hosts.iter().all(|host| has_agent(host))
         && stage.cluster.nodes().iter().filter(|it| it.lost().is_none()).all(|it| {
             let own = it.node().and_then(|node| world.within(it.machine, || node.replica().space().own.said));
@@ -75,7 +75,7 @@ fn is_quiet(stage: &Stage) -> bool {
 
 fn look(stage: &Stage, independence: &mut Independence, now: Duration, is_well: impl Fn(usize) -> bool) {
     let world = world::current();
-    let Some(leader) = stage.cluster.leader() else { return };
+    let Some(leader) = stage.cluster.newest_leader() else { return };
     let it = &stage.cluster.nodes()[leader];
     let Some(node) = it.node() else { return };
     let views = world.within(it.machine, || {

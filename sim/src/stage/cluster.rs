@@ -123,6 +123,15 @@ impl Cluster {
         self.nodes.iter().position(|it| it.node().is_some_and(|node| node.replica().leadership().is_leader))
     }
 
+    /// Which of the nodes that believe to lead leads: the one in the newest term. One whose log waits for room does not hear
+    /// of the next.
+    pub fn newest_leader(&self) -> Option<usize> {
+        let standings = self.nodes.iter().map(|it| it.node().map(|node| node.replica().leadership()));
+        let leaders =
+            standings.enumerate().filter_map(|(index, it)| it.filter(|it| it.is_leader).map(|it| (it.term, index)));
+        leaders.max().map(|(_, index)| index)
+    }
+
     /// Gives a node up for good, if a majority of the others stays whole; answers whether it did.
     pub fn expend(&self, index: usize, why: &str) -> bool {
         let may = self.can_do_without(index) && self.nodes[index].lost().is_none();
