@@ -56,7 +56,9 @@ fn look(stage: &Stage) -> Option<Seen> {
     let others = || nodes.iter().enumerate().filter(|(index, _)| *index != leader).filter_map(|(_, it)| own(it));
     let lacking = others().filter(|own| own.free < own.reserve).count();
     let with_room = others().count() - lacking;
-    let with_plenty = others().filter(|own| own.free > 2 * own.reserve).count();
+    // One that is lost, though it may run, votes for nobody.
+    let voters = nodes.iter().enumerate().filter(|(index, it)| *index != leader && it.lost().is_none());
+    let with_plenty = voters.filter_map(|(_, it)| own(it)).filter(|own| own.free > 2 * own.reserve).count();
     let leader_lacks = own(&nodes[leader]).is_some_and(|own| own.free < own.reserve);
     Some(Seen {
         no_majority_has_room: with_room < nodes.len() / 2 && lacking > 0,
