@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
@@ -285,6 +286,13 @@ impl Replica {
     /// How much room this node has, and, if it leads, the other voters.
     pub fn space(&self) -> ClusterSpace {
         self.core.space()
+    }
+
+    /// What time it is in the cluster: the latest that the wall clocks of a majority of the voters have reached, so that no
+    /// minority of wrong clocks puts it ahead. It follows those clocks, so it may step back; whoever keeps it must not let
+    /// what is kept fall. `None` as long as the clocks of fewer than a majority are known, as when a node has just started.
+    pub fn cluster_time(&self) -> Option<UnixMillis> {
+        self.core.cluster_time()
     }
 
     /// Keeps the log file's entries of `name` from the given txid on readable, until the pin is dropped or moved.

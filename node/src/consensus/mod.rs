@@ -2,6 +2,8 @@
 
 mod blobs;
 mod bootstrap;
+mod clocks;
+mod cluster_time;
 mod driver;
 mod hand_over;
 mod identity;

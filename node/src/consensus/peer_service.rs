@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use seawall_host::probe::mutant;
-use seawall_host::time;
+use seawall_host::time::{self, UnixMillis};
 use seawall_proto::v1;
 use seawall_proto::v1::peer_server::Peer;
 use tonic::{Request, Response, Status, Streaming};
@@ -280,7 +280,8 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::ReportSpaceResponse>, Status> {
         self.identity.check(request.get_ref().envelope.as_ref())?;
         let Room { free, reserve, destination_limit } = self.space.own().room();
-        Ok(Response::new(v1::ReportSpaceResponse { free, reserve, destination_limit }))
+        let wall_clock_ms = UnixMillis::now().0;
+        Ok(Response::new(v1::ReportSpaceResponse { free, reserve, destination_limit, wall_clock_ms }))
     }
 }
 

@@ -10,19 +10,20 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, ServerState};
 use seawall_host::probe::{mutant, sometimes};
-use seawall_host::time;
+use seawall_host::time::{self, UnixMillis};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 
 use super::blobs::{self, Blobs, Giver, Need};
+use super::clocks::{ClockBoard, OwnClocks};
 use super::identity::Identity;
 use super::live_state::{Inner, LiveState};
 use super::network::{Network, Purpose};
 use super::payloads::Payloads;
 use super::proposer::Proposer;
-use super::space::{ClusterSpace, SpaceBoard};
+use super::space::{ClusterSpace, SpaceBoard, voter_ids};
 use super::types::Member;
 use super::{ConfiguredNode, Raft};
 use crate::replica::{Applied, ClusterView, DatabaseView, Leadership, MemberView, ProposeError, Role, SegmentRecord};
@@ -36,6 +37,7 @@ pub(crate) struct ReplicaCore {
     pub(super) payloads: Payloads,
     pub(super) blobs: Arc<OnceLock<Blobs>>,
     pub(super) space: Arc<SpaceBoard>,
+    pub(super) clocks: Arc<ClockBoard>,
     pub(super) proposer: Proposer,
     pub(super) nodes: Vec<ConfiguredNode>,
 }
@@ -273,6 +275,12 @@ impl ReplicaCore {
     /// As [`Replica::space`](crate::replica::Replica::space).
     pub(crate) fn space(&self) -> ClusterSpace {
         self.space.known()
+    }
+
+    /// As [`Replica::cluster_time`](crate::replica::Replica::cluster_time).
+    pub(crate) fn cluster_time(&self) -> Option<UnixMillis> {
+        let own = OwnClocks::of(self.identity.raft_id());
+        self.clocks.cluster_time(voter_ids(&self.live).into_iter(), own)
     }
 
     pub(crate) fn pin(self: &Arc<Self>, name: &DatabaseName, reason: &'static str, from: Txid) -> PinCore {

@@ -1,5 +1,5 @@
 //! What this node knows of its room, and of the other voters': all of them ask each other, so that one that comes to
-//! lead need not let anything in before it knows.
+//! lead need not let anything in before it knows. What their clocks show comes with the same answers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use seawall_host::time::Instant;
+use seawall_host::time::{Instant, UnixMillis};
 use seawall_host::{disk, time};
 use seawall_proto::v1;
 
+use super::clocks::{ClockBoard, OwnClocks};
 use super::identity::Identity;
 use super::live_state::LiveState;
 use super::network::{Network, Purpose};
@@ -114,10 +115,11 @@ impl OwnSpace for SpaceBoard {
     }
 }
 
-/// Keeps `board` true.
+/// Keeps `board` true, and `clocks`.
 pub(super) async fn watch(
     mut usage: Usage,
     board: Arc<SpaceBoard>,
+    clocks: Arc<ClockBoard>,
     live: Arc<LiveState>,
     identity: Arc<Identity>,
     network: Network,
@@ -132,26 +134,39 @@ pub(super) async fn watch(
         }
     };
     // One that does not answer holds up nobody's look at its own disk.
-    join(looking, ask(&board, &live, &identity, &network)).await;
+    join(looking, ask(&board, &clocks, &live, &identity, &network)).await;
 }
 
-async fn ask(board: &SpaceBoard, live: &LiveState, identity: &Identity, network: &Network) {
+async fn ask(board: &SpaceBoard, clocks: &ClockBoard, live: &LiveState, identity: &Identity, network: &Network) {
     loop {
         let voters = other_voters(live, identity);
         board.voters_are(&voters);
+        clocks.voters_are(|id| voters.iter().any(|(voter, _)| *voter == id));
         let asked = voters.iter().map(|(id, member)| {
             let (mut peer, envelope) = (network.peer(&member.address, Purpose::Control), identity.envelope(*id));
             async move {
                 let request = v1::ReportSpaceRequest { envelope: Some(envelope) };
+                let asked = Instant::now();
                 if let Ok(Ok(answer)) = time::timeout(ANSWER_LIMIT, peer.report_space(request)).await {
-                    let v1::ReportSpaceResponse { free, reserve, destination_limit } = answer.into_inner();
+                    let v1::ReportSpaceResponse { free, reserve, destination_limit, wall_clock_ms } =
+                        answer.into_inner();
+                    clocks.said(*id, UnixMillis(wall_clock_ms), asked, Instant::now());
                     board.said(*id, Room { free, reserve, destination_limit });
                 }
             }
         });
         join_all(asked).await;
+        let own = OwnClocks::of(identity.raft_id());
+        if let Some(time) = clocks.cluster_time(voter_ids(live).into_iter(), own) {
+            metrics::gauge!("seawall_clock_ahead_seconds").set((own.wall.0 - time.0) as f64 / 1e3);
+        }
         time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Everyone with a vote.
+pub(super) fn voter_ids(live: &LiveState) -> Vec<u64> {
+    live.lock().membership.voter_ids().collect()
 }
 
 /// The voters beside this node.

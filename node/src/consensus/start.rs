@@ -13,6 +13,7 @@ use seawall_proto::v1::peer_server::PeerServer;
 use tonic::service::Routes;
 
 use super::blobs::Blobs;
+use super::clocks::ClockBoard;
 use super::identity::Identity;
 use super::live_state::LiveState;
 use super::log_adapter::LogStore;
@@ -155,6 +156,7 @@ impl Consensus {
         let lock = lock(&data_dir).await?;
         let mut usage = Usage::new(data_dir.clone(), options.space);
         let space = Arc::new(SpaceBoard::begin(&mut usage, data_dir.clone()).await?);
+        let clocks = Arc::new(ClockBoard::default());
         let file = Arc::new(SnapshotFile::new(&data_dir));
         let log = LogFile::open(&data_dir.join("log"), options.log).await?;
         let stored = log.state();
@@ -189,7 +191,14 @@ impl Consensus {
             task::spawn_owned(driver::write_positions(live.clone(), space.clone())),
             task::spawn_owned(driver::shorten_log(raft.clone(), live.clone(), payloads.clone(), snapshot_bytes, keep)),
             task::spawn_owned(beginning),
-            task::spawn_owned(space::watch(usage, space.clone(), live.clone(), identity.clone(), network.clone())),
+            task::spawn_owned(space::watch(
+                usage,
+                space.clone(),
+                clocks.clone(),
+                live.clone(),
+                identity.clone(),
+                network.clone(),
+            )),
             task::spawn_owned(hand_over::where_room_is(raft.clone(), live.clone(), identity.raft_id(), space.clone())),
         ];
         let blobs = Arc::new(OnceLock::new());
@@ -216,6 +225,7 @@ impl Consensus {
             payloads,
             blobs: blobs.clone(),
             space: space.clone(),
+            clocks,
             proposer,
             nodes: options.nodes,
         };
