@@ -17,15 +17,17 @@ pub mod capture;
 pub mod sqlite;
 pub mod wal;
 
+mod cluster_clock;
 mod service;
 mod ship;
 mod sizes;
 mod status;
 
+pub use cluster_clock::ClusterClock;
 pub use sizes::AgentSizes;
 pub use status::{DatabaseState, DatabaseStatus};
 
-use ship::{Cluster, Driver, DriverConfig, Shared};
+use ship::{Cluster, Driver, DriverConfig, Shared, keep_time};
 
 /// How long one question for a receipt waits, and the pause before the next.
 const RECEIPT_TURN: Duration = Duration::from_secs(10);
@@ -113,6 +115,7 @@ pub struct DatabaseHandle {
     name: DatabaseName,
     shared: Arc<Shared>,
     cluster: Vec<Address>,
+    clock: Arc<ClusterClock>,
 }
 
 impl Agent {
@@ -127,15 +130,18 @@ impl Agent {
         refuse_duplicates(&config.databases).await?;
         let agent_id = random::u64();
         let mut databases = Vec::new();
-        let mut tasks = Vec::new();
+        let clock = Arc::new(ClusterClock::default());
+        let mut tasks = vec![task::spawn_owned(keep_time(Cluster::new(config.cluster.clone(), Arc::clone(&clock))))];
         for DatabaseConfig { path, name, take_over } in config.databases {
             let shared = Arc::new(Shared::default());
             let label = path.display().to_string();
             let driver =
                 DriverConfig { path, name: name.clone(), take_over, agent_id, label, sizes: config.sizes.clone() };
-            let driver = Driver::new(driver, Cluster::new(config.cluster.clone()), Arc::clone(&shared));
+            let cluster = Cluster::new(config.cluster.clone(), Arc::clone(&clock));
+            let driver = Driver::new(driver, cluster, Arc::clone(&shared));
             tasks.push(task::spawn_owned(driver.run()));
-            databases.push(DatabaseHandle { name, shared, cluster: config.cluster.clone() });
+            let (cluster, clock) = (config.cluster.clone(), Arc::clone(&clock));
+            databases.push(DatabaseHandle { name, shared, cluster, clock });
         }
         let server = match config.socket {
             Some(path) => Some(service::serve(path, databases.clone()).await?),
@@ -250,7 +256,7 @@ impl DatabaseHandle {
             destinations: destinations.to_vec(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         };
-        let mut cluster = Cluster::new(self.cluster.clone());
+        let mut cluster = Cluster::new(self.cluster.clone(), Arc::clone(&self.clock));
         let there = cluster.await_receipt(&request).await.map_err(|error| SyncError::Cluster(error.to_string()))?;
         if !there.reached {
             let standing = |(name, txid): (&String, &u64)| {

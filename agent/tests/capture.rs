@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use seawall_agent::capture::{Capture, CaptureError, Look, OpenError, Resumption, Surprise};
 use seawall_agent::sqlite::SqliteError;
-use support::{Follower, database, insert, python, run_python};
+use support::{Follower, clock, database, insert, python, run_python};
 
 fn world() {
     seawall_host::real::install();
@@ -117,7 +117,7 @@ fn resumes_without_reading_the_database_when_the_wal_went_on() {
     let mut follower = Follower::start(&path);
     insert(&app, 100, 110, 100);
     follower.settle();
-    follower.capture = Capture::open(&path).unwrap();
+    follower.capture = Capture::open(&path, clock()).unwrap();
     for n in 0..20 {
         app.execute("UPDATE t SET n = n + 1 WHERE id = ?1", [n]).unwrap();
     }
@@ -137,7 +137,7 @@ fn hundreds_of_updates_and_a_restarted_wal_while_away_lose_no_row_and_ship_only_
     insert(&app, 4000, 4010, 100);
     follower.settle();
     let position = follower.position.clone().unwrap();
-    follower.capture = Capture::open(&path).unwrap();
+    follower.capture = Capture::open(&path, clock()).unwrap();
     for n in 0..1500 {
         app.execute("UPDATE t SET n = n + 1 WHERE id = ?1", [n % 40]).unwrap();
     }
@@ -163,7 +163,7 @@ fn a_wal_that_was_deleted_by_the_last_to_close_is_compared_not_trusted() {
     let other = directory.path().join("other");
     std::fs::create_dir(&other).unwrap();
     let (other, _other_app) = database(&other, 4096);
-    follower.capture = Capture::open(&other).unwrap();
+    follower.capture = Capture::open(&other, clock()).unwrap();
     drop(app);
     assert!(!wal_of(&path).exists());
     assert!(!follower.begin_again());
@@ -245,7 +245,7 @@ fn a_new_page_size_is_shipped_as_one_whole_state() {
     follower.settle();
     let other = directory.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    follower.capture = Capture::open(&database(&other, 4096).0).unwrap();
+    follower.capture = Capture::open(&database(&other, 4096).0, clock()).unwrap();
     app.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA page_size=1024; VACUUM; PRAGMA journal_mode=WAL;").unwrap();
     app.execute("UPDATE t SET n = 3 WHERE id = 3", []).unwrap();
     assert!(!follower.begin_again());
@@ -397,7 +397,7 @@ fn a_change_past_the_wal_is_found_by_the_scrub() {
     );
     // SQLite keeps pages in its cache; a new life reads them afresh.
     let vector = follower.capture.vector().clone();
-    let mut capture = Capture::open(&path).unwrap();
+    let mut capture = Capture::open(&path, clock()).unwrap();
     capture.attach().unwrap();
     let resumed = capture.resume(&follower.position.clone().unwrap(), &vector).unwrap();
     assert_eq!(resumed, Resumption::Continued);
@@ -449,18 +449,18 @@ fn unusable_databases_are_refused_with_what_to_do() {
     world();
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.db");
-    let error = Capture::open(&missing).unwrap_err();
+    let error = Capture::open(&missing, clock()).unwrap_err();
     assert!(matches!(error, OpenError::Sqlite(SqliteError::Missing { .. })), "{error}");
     assert!(!missing.exists());
 
     let plain = directory.path().join("plain.db");
     Connection::open(&plain).unwrap().execute_batch("CREATE TABLE t(a)").unwrap();
-    let error = Capture::open(&plain).unwrap_err();
+    let error = Capture::open(&plain, clock()).unwrap_err();
     assert!(error.to_string().contains("PRAGMA journal_mode=WAL"), "{error}");
 
     let no_database = directory.path().join("no.db");
     std::fs::write(&no_database, "this is a text of some length ".repeat(200)).unwrap();
-    let error = Capture::open(&no_database).unwrap_err();
+    let error = Capture::open(&no_database, clock()).unwrap_err();
     assert!(error.to_string().contains("not a database"), "{error}");
 
     let (path, app) = database(directory.path(), 4096);
@@ -468,7 +468,7 @@ fn unusable_databases_are_refused_with_what_to_do() {
     drop(app);
     let app = Connection::open(&path).unwrap();
     app.execute_batch("PRAGMA locking_mode=EXCLUSIVE; BEGIN IMMEDIATE; COMMIT; UPDATE t SET n = 1").unwrap();
-    let error = Capture::open(&path).unwrap_err();
+    let error = Capture::open(&path, clock()).unwrap_err();
     assert!(matches!(error, OpenError::Sqlite(SqliteError::Busy)), "{error}");
 }
 

@@ -17,7 +17,7 @@ use seawall_proto::position::PageNumber;
 use seawall_proto::v1;
 use seawall_proto::v1::append_response::Reason;
 use support::fake::{Fake, Fault};
-use support::{database, insert};
+use support::{clock, database, insert};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -78,7 +78,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// The cluster has the source's pages, byte for byte, at a moment when nobody writes.
 fn assert_equal(fake: &Fake, path: &Path) {
-    let mut capture = Capture::open(path).unwrap();
+    let mut capture = Capture::open(path, clock()).unwrap();
     capture.attach().unwrap();
     let mut seen = 0;
     fake.with(|state| {
@@ -363,4 +363,60 @@ async fn configurations_that_cannot_be_meant_are_refused() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     alias.databases.push(DatabaseConfig { path: link, name: "other".parse().unwrap(), take_over: false });
     assert!(matches!(Agent::start(alias).await, Err(StartError::SameFile(_, _))));
+}
+
+/// The bounds of what the stamps since the `seen`th must be, when the cluster is so far beyond this machine's clock.
+fn assert_stamped(fake: &Fake, seen: usize, beyond_ms: i64, since: time::UnixMillis) -> usize {
+    let stamps = fake.with(|state| state.commit_times.clone());
+    let bounds = since.0 + beyond_ms..=time::UnixMillis::now().0 + beyond_ms;
+    assert!(stamps.len() > seen && stamps[seen..].iter().all(|stamp| bounds.contains(stamp)), "{stamps:?}: {bounds:?}");
+    stamps.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commit_times_are_what_the_cluster_says_and_never_fall() {
+    const DAY: i64 = 24 * 3_600_000;
+    /// Ships a row, by whose acknowledgement the agent hears the time.
+    async fn ship(it: &Shipping, number: u32) {
+        insert(&it.app, number, number + 1, 10);
+        sync(&it.agent).await;
+    }
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, app) = database(directory.path(), 4096);
+    insert(&app, 0, 1, 10);
+    let fake = Fake::start(2).await;
+    fake.with(|state| state.beyond_ms = -400 * DAY);
+    // The wall clock of the test may be slewed meanwhile, and the agent's begins with the answer.
+    let slack = |time: time::UnixMillis| time::UnixMillis(time.0 - 2_000);
+    let began = slack(time::UnixMillis::now());
+    let agent = start(&fake, &path).await;
+    let it = Shipping { directory, path, app, fake, agent };
+    ship(&it, 1).await;
+    let seen = assert_stamped(&it.fake, 0, -400 * DAY, began);
+
+    // It learns of another time by acknowledgements alone.
+    it.fake.with(|state| state.beyond_ms = DAY);
+    ship(&it, 2).await;
+    let seen = it.fake.with(|state| state.commit_times.len()).max(seen);
+    let began = slack(time::UnixMillis::now());
+    ship(&it, 3).await;
+    let seen = assert_stamped(&it.fake, seen, DAY, began);
+    let highest = it.fake.with(|state| *state.commit_times.last().unwrap());
+
+    // The cluster's clocks step back: time stands still for the database, and for another life of its agent.
+    it.fake.with(|state| state.beyond_ms = 0);
+    ship(&it, 4).await;
+    ship(&it, 5).await;
+    let last = it.fake.with(|state| state.commit_times[seen..].to_vec());
+    assert!(last.len() >= 2 && last.iter().skip(1).all(|stamp| *stamp == last[0]) && last[0] >= highest, "{last:?}");
+    let Shipping { directory, path, app, fake, agent } = it;
+    drop(agent);
+    fake.lead(1);
+    insert(&app, 6, 7, 10);
+    let agent = start(&fake, &path).await;
+    sync(&agent).await;
+    assert_eq!(fake.with(|state| *state.commit_times.last().unwrap()), last[0]);
+    assert_equal(&fake, &path);
+    drop(directory);
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Follower, database, has_python, insert, python};
+use support::{Follower, clock, database, has_python, insert, python};
 
 const WRITER: &str = "
 import sqlite3,sys,random,time
@@ -85,7 +85,7 @@ fn torture(kind: &str, seconds: u64, writers: usize) -> Option<Follower> {
             // The agent dies and comes back, now at once, now after the WAL went on.
             next_life += Duration::from_millis(1100);
             lives += 1;
-            follower.capture = seawall_agent::capture::Capture::open(&path).unwrap();
+            follower.capture = seawall_agent::capture::Capture::open(&path, clock()).unwrap();
             std::thread::sleep(Duration::from_millis([0, 5, 150][lives % 3]));
             follower.begin_again();
             follower.compare();

@@ -1,6 +1,7 @@
 //! The guard and the pin, and how they take turns.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use seawall_host::local::{self, Identity};
 use seawall_host::probe::{mutant, sometimes};
@@ -14,6 +15,7 @@ use super::error::{CaptureError, OpenError, Surprise};
 use super::frames::{Chain, Frames};
 use super::policy::Upkeep;
 use super::vector::PageVector;
+use crate::cluster_clock::ClusterClock;
 use crate::sqlite::{Connection, Snapshot};
 use crate::wal::{FRAME_HEADER_BYTES, WalFile};
 
@@ -86,6 +88,8 @@ pub struct Capture {
     pub(super) exact: bool,
     pub(super) frames: Option<Frames>,
     pub(super) vector: PageVector,
+    /// Where commit times come from.
+    pub(super) clock: Arc<ClusterClock>,
     /// The spare's pin while it is being captured, and when it was taken.
     pub(super) target: Option<(Snapshot, UnixMillis)>,
     pub(super) last_commit_time: UnixMillis,
@@ -97,11 +101,11 @@ fn cannot_look(path: &Path, cause: std::io::Error) -> OpenError {
 }
 
 impl Capture {
-    /// Opens the database at `path`. Nothing is guarded yet.
+    /// Opens the database at `path`. Nothing is guarded yet. Commit times come from `clock`.
     ///
     /// # Errors
     /// [`OpenError`]: no such file, not in WAL mode, locked exclusively.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, clock: Arc<ClusterClock>) -> Result<Self, OpenError> {
         let look = || local::stat(path).map_err(|cause| cannot_look(path, cause));
         let before = look()?;
         let (guard, spare) = (Connection::open(path)?, Connection::open(path)?);
@@ -129,6 +133,7 @@ impl Capture {
             exact: false,
             frames: None,
             vector: PageVector::empty(page_size),
+            clock,
             target: None,
             last_commit_time: UnixMillis(i64::MIN),
             upkeep: Upkeep::default(),
@@ -275,7 +280,7 @@ impl Capture {
         match found {
             Ok(Some(snapshot)) => {
                 // Read after the pin: an upper bound of when any of it was committed.
-                self.target = Some((snapshot, UnixMillis::now()));
+                self.target = Some((snapshot, self.clock.now()));
                 if self.on_mark_zero {
                     // The pin guards better: behind a reader on mark 0 nothing can be backfilled.
                     self.guard.rollback();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seawall_host::probe::mutant;
-use seawall_host::time::{Instant, UnixMillis};
+use seawall_host::time::Instant;
 
 use super::error::{CaptureError, Surprise};
 use super::guard::{Capture, Sink};
@@ -160,7 +160,7 @@ impl Capture {
         if u64::from(snapshot.max_frame - self.captured()) * frame_bytes > SEAL_BYTES {
             return Ok(false);
         }
-        let time = UnixMillis::now();
+        let time = self.clock.now();
         while !self.capture_to(&snapshot, time, sink, usize::MAX)? {}
         self.guard.rollback();
         let backfilled = match self.guard.checkpoint_passively() {

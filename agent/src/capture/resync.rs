@@ -88,7 +88,6 @@ impl Resync {
         &mut self,
         capture: &mut Capture,
         now: Instant,
-        clock: UnixMillis,
         sink: &mut dyn Sink,
         budget: usize,
     ) -> Result<Progress, CaptureError> {
@@ -115,7 +114,7 @@ impl Resync {
             }
             Phase::Ship { next } => {
                 if next == PageNumber(1) && !self.shipped {
-                    capture.floor_commit_time(clock);
+                    capture.floor_commit_time(capture.clock.now());
                     sink.begin(1)?;
                     self.shipped = true;
                 }

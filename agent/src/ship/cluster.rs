@@ -1,23 +1,25 @@
 //! The cluster as agents call it: find the leader, follow it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use seawall_host::net::{Address, Channel, ChannelOptions};
-use seawall_host::time;
+use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::PageSize;
 use seawall_proto::v1::append_response::Refused;
 use seawall_proto::v1::ingest_client::IngestClient;
-use seawall_proto::v1::{self, await_receipt_response, claim_response, get_head_response};
+use seawall_proto::v1::{self, await_receipt_response, claim_response, get_cluster_time_response, get_head_response};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::capture::PageVector;
+use crate::cluster_clock::ClusterClock;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,12 +59,25 @@ pub(crate) struct Cluster {
     addresses: Vec<Address>,
     leader: Option<Address>,
     channels: BTreeMap<Address, Channel>,
+    clock: Arc<ClusterClock>,
 }
 
 impl Cluster {
-    /// The cluster whose nodes are at `addresses`.
-    pub(crate) fn new(addresses: Vec<Address>) -> Self {
-        Self { addresses, leader: None, channels: BTreeMap::new() }
+    /// The cluster whose nodes are at `addresses`; `clock` hears what time it is there.
+    pub(crate) fn new(addresses: Vec<Address>, clock: Arc<ClusterClock>) -> Self {
+        Self { addresses, leader: None, channels: BTreeMap::new(), clock }
+    }
+
+    /// What time it is there.
+    pub(super) fn clock(&self) -> &Arc<ClusterClock> {
+        &self.clock
+    }
+
+    /// A node says what time it is, after `asked` if that was an answer; 0 if it does not know.
+    pub(super) fn hear(&self, cluster_time_ms: i64, asked: Option<Instant>) {
+        if cluster_time_ms != 0 {
+            self.clock.hear(UnixMillis(cluster_time_ms), asked);
+        }
     }
 
     /// The leader is not where it was.
@@ -116,39 +131,65 @@ impl Cluster {
     /// Claims a database.
     pub(super) async fn claim(&mut self, request: &v1::ClaimRequest) -> Result<claim_response::Outcome, ClusterError> {
         use claim_response::Outcome;
-        self.ask_leader(CALL_TIMEOUT, |mut client| {
-            let request = request.clone();
+        let asking = self.ask_leader(CALL_TIMEOUT, |mut client| {
+            let (request, asked) = (request.clone(), Instant::now());
             let call = async move {
                 match client.claim(request).await?.into_inner().outcome {
                     Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
-                    Some(outcome) => Ok(Reply::Answer(outcome)),
+                    Some(outcome) => Ok(Reply::Answer((outcome, asked))),
                     None => Err(tonic::Status::internal("an empty answer")),
                 }
             };
             call.boxed()
-        })
-        .await
+        });
+        let (outcome, asked) = asking.await?;
+        if let Outcome::Granted(granted) = &outcome {
+            self.hear(granted.cluster_time_ms, Some(asked));
+        }
+        Ok(outcome)
+    }
+
+    /// Asks what time it is there.
+    pub(super) async fn ask_time(&mut self) -> Result<(), ClusterError> {
+        use get_cluster_time_response::Outcome;
+        let asking = self.ask_leader(CALL_TIMEOUT, |mut client| {
+            let asked = Instant::now();
+            let call = async move {
+                match client.get_cluster_time(v1::GetClusterTimeRequest {}).await?.into_inner().outcome {
+                    Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
+                    Some(Outcome::ClusterTimeMs(time)) => Ok(Reply::Answer((time, asked))),
+                    None => Err(tonic::Status::internal("an empty answer")),
+                }
+            };
+            call.boxed()
+        });
+        let (time, asked) = asking.await?;
+        self.hear(time, Some(asked));
+        Ok(())
     }
 
     /// The newest committed state and its epoch, read linearizably; `None` if there is no such database.
     pub(super) async fn head(&mut self, database: &DatabaseName) -> Result<Option<(v1::Head, u64)>, ClusterError> {
         use get_head_response::Outcome;
-        self.ask_leader(CALL_TIMEOUT, |mut client| {
+        let asking = self.ask_leader(CALL_TIMEOUT, |mut client| {
             let request = v1::GetHeadRequest { database: database.to_string(), allow_stale: false };
+            let asked = Instant::now();
             let call = async move {
                 match client.get_head(request).await?.into_inner().outcome {
                     Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
                     Some(Outcome::Absent(_)) => Ok(Reply::Answer(None)),
                     Some(Outcome::Found(found)) => {
                         let head = found.head.ok_or_else(|| tonic::Status::internal("an empty answer"))?;
-                        Ok(Reply::Answer(Some((head, found.epoch))))
+                        Ok(Reply::Answer(Some((head, found.epoch, found.cluster_time_ms, asked))))
                     }
                     None => Err(tonic::Status::internal("an empty answer")),
                 }
             };
             call.boxed()
-        })
-        .await
+        });
+        let Some((head, epoch, cluster_time_ms, asked)) = asking.await? else { return Ok(None) };
+        self.hear(cluster_time_ms, Some(asked));
+        Ok(Some((head, epoch)))
     }
 
     /// Waits until destinations hold a txid.

@@ -194,8 +194,8 @@ impl Driver {
     async fn open(&self) -> Result<Capture, End> {
         let busy_since = time::Instant::now();
         loop {
-            let path = self.config.path.clone();
-            let opened = task::blocking(move || Capture::open(&path)).await;
+            let (path, clock) = (self.config.path.clone(), Arc::clone(self.cluster.clock()));
+            let opened = task::blocking(move || Capture::open(&path, clock)).await;
             match opened.map_err(|error| End::Unusable(error.to_string()))? {
                 Ok(capture) => return Ok(capture),
                 Err(OpenError::Sqlite(SqliteError::Busy)) if busy_since.elapsed() < BUSY_LIMIT => {

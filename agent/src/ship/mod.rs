@@ -2,6 +2,7 @@
 
 mod cluster;
 mod driver;
+mod keep_time;
 mod outbox;
 mod session;
 mod shared;
@@ -10,4 +11,5 @@ mod waiting;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use driver::{Driver, DriverConfig};
+pub(crate) use keep_time::keep_time;
 pub(crate) use shared::Shared;

@@ -3,6 +3,7 @@
 mod capturing;
 mod link;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub(super) struct Session<'a> {
     head: Position,
     outbox: Outbox,
     link: Option<Link>,
+    /// When the last parts of segments were handed to the stream, by their transactions, until they are acknowledged.
+    sent: VecDeque<(Txid, Instant)>,
     /// The last time that something was acknowledged, that the network took something, or that nothing was on its way.
     progress: Instant,
     /// The head that was claimed.
@@ -117,6 +120,7 @@ impl<'a> Session<'a> {
             head,
             outbox: Outbox::new(head.txid, head.checksum, &config.sizes),
             link: None,
+            sent: VecDeque::new(),
             progress: now,
             claimed: head.txid,
             settled: false,

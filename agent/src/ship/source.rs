@@ -177,7 +177,7 @@ impl Source {
     /// # Errors
     /// [`CaptureError`], never `Busy`.
     pub(super) fn step(&mut self) -> Result<Step, CaptureError> {
-        let (now, clock) = (Instant::now(), UnixMillis::now());
+        let now = Instant::now();
         let mut step = Step {
             pieces: Vec::new(),
             transactions: 0,
@@ -189,7 +189,7 @@ impl Source {
             frames_pending: false,
             at_rest: false,
         };
-        match self.work(now, clock, &mut step) {
+        match self.work(now, &mut step) {
             Err(CaptureError::Busy) => step.busy = true,
             outcome => outcome?,
         }
@@ -206,10 +206,10 @@ impl Source {
         Ok(step)
     }
 
-    fn work(&mut self, now: Instant, clock: UnixMillis, step: &mut Step) -> Result<(), CaptureError> {
+    fn work(&mut self, now: Instant, step: &mut Step) -> Result<(), CaptureError> {
         if let Some(resync) = &mut self.resync {
             step.found = true;
-            if resync.step(&mut self.capture, now, clock, &mut self.writer, self.step_bytes)? == Progress::CaughtUp {
+            if resync.step(&mut self.capture, now, &mut self.writer, self.step_bytes)? == Progress::CaughtUp {
                 self.resync = None;
                 self.writer.kind = SegmentKind::Log;
             }

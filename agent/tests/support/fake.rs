@@ -10,12 +10,15 @@ use futures::future::{Either, select};
 
 use seawall_host::net::{self, Address, Server};
 use seawall_host::task;
+use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, PageSize, Txid};
 use seawall_proto::segment::{SegmentDecoder, SegmentEvent};
 use seawall_proto::v1::append_response::{Outcome, Reason, Refused};
 use seawall_proto::v1::ingest_server::{Ingest, IngestServer};
-use seawall_proto::v1::{self, append_request, await_receipt_response, claim_response, get_head_response};
+use seawall_proto::v1::{
+    self, append_request, await_receipt_response, claim_response, get_cluster_time_response, get_head_response,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,6 +58,8 @@ pub struct State {
     pub stream_of: Option<u64>,
     pub faults: Vec<Fault>,
     pub parts: u32,
+    /// The cluster's time beyond this machine's wall clock, milliseconds.
+    pub beyond_ms: i64,
     /// Ends streams that wait.
     cut: Arc<Notify>,
     streams: u64,
@@ -147,6 +152,10 @@ impl State {
         Ok(())
     }
 
+    pub fn cluster_time_ms(&self) -> i64 {
+        UnixMillis::now().0 + self.beyond_ms
+    }
+
     fn take_fault(&mut self) -> Fault {
         if self.faults.is_empty() { Fault::None } else { self.faults.remove(0) }
     }
@@ -217,7 +226,8 @@ impl Ingest for Node {
                 state.agent_id = request.agent_id;
                 state.head.lineage = 1;
                 state.open = None;
-                Outcome::Granted(Granted { epoch: state.epoch, head: Some(state.head.clone()) })
+                let cluster_time_ms = state.cluster_time_ms();
+                Outcome::Granted(Granted { epoch: state.epoch, head: Some(state.head.clone()), cluster_time_ms })
             }
         } else {
             Outcome::NotLeader(v1::NotLeader::default())
@@ -251,7 +261,7 @@ impl Ingest for Node {
         task::spawn(async move {
             let refuse = |reason: Reason, message: &str| {
                 let refused = Refused { reason: reason.into(), message: message.to_owned(), ..Refused::default() };
-                Ok(v1::AppendResponse { outcome: Some(Outcome::Refused(refused)) })
+                Ok(v1::AppendResponse { outcome: Some(Outcome::Refused(refused)), cluster_time_ms: 0 })
             };
             let Some(Ok(v1::AppendRequest { message: Some(append_request::Message::Open(open)) })) =
                 inbound.next().await
@@ -287,7 +297,9 @@ impl Ingest for Node {
                                 Err((reason, message)) => Some(refuse(reason, &message)),
                                 Ok(()) if matches!(fault, Fault::LoseAnswer) => None,
                                 Ok(()) => {
-                                    Some(Ok(v1::AppendResponse { outcome: Some(Outcome::Committed(state.head.txid)) }))
+                                    let outcome = Some(Outcome::Committed(state.head.txid));
+                                    let cluster_time_ms = state.cluster_time_ms();
+                                    Some(Ok(v1::AppendResponse { outcome, cluster_time_ms }))
                                 }
                             },
                         }
@@ -311,11 +323,25 @@ impl Ingest for Node {
         use get_head_response::{Found, Outcome};
         let outcome = if self.leads() {
             let state = self.state.lock().unwrap();
-            Outcome::Found(Found { head: Some(state.head.clone()), epoch: state.epoch, log_index: 0 })
+            let (head, cluster_time_ms) = (Some(state.head.clone()), state.cluster_time_ms());
+            Outcome::Found(Found { head, epoch: state.epoch, log_index: 0, cluster_time_ms })
         } else {
             Outcome::NotLeader(v1::NotLeader::default())
         };
         Ok(Response::new(v1::GetHeadResponse { outcome: Some(outcome) }))
+    }
+
+    async fn get_cluster_time(
+        &self,
+        _request: Request<v1::GetClusterTimeRequest>,
+    ) -> Result<Response<v1::GetClusterTimeResponse>, Status> {
+        use get_cluster_time_response::Outcome;
+        let outcome = if self.leads() {
+            Outcome::ClusterTimeMs(self.state.lock().unwrap().cluster_time_ms())
+        } else {
+            Outcome::NotLeader(v1::NotLeader::default())
+        };
+        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome) }))
     }
 
     async fn await_receipt(

@@ -6,8 +6,10 @@ pub mod fake;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use seawall_agent::ClusterClock;
 use seawall_agent::capture::{
     Base, Capture, CaptureError, Look, Maintained, PageVector, Progress, Resumption, Resync, Sink,
 };
@@ -119,8 +121,9 @@ pub struct Follower {
     hold: bool,
 }
 
-pub fn clock() -> UnixMillis {
-    UnixMillis::now()
+/// A clock that was told the time just now.
+pub fn clock() -> Arc<ClusterClock> {
+    Arc::new(ClusterClock::at(UnixMillis::now()))
 }
 
 /// Repeats what is busy, for at most ten seconds.
@@ -137,7 +140,7 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> Result<T, CaptureError>) -> Res
 impl Follower {
     /// Starts with nothing shipped yet.
     pub fn start(path: &Path) -> Self {
-        let capture = Capture::open(path).unwrap();
+        let capture = Capture::open(path, clock()).unwrap();
         let model = Model::new(capture.page_size());
         let mut follower = Self {
             path: path.to_owned(),
@@ -160,7 +163,7 @@ impl Follower {
     /// A new life of the agent on top of what the model has. Answers whether it resumed without resync.
     pub fn begin_again(&mut self) -> bool {
         self.model.abandon();
-        self.capture = Capture::open(&self.path).unwrap();
+        self.capture = Capture::open(&self.path, clock()).unwrap();
         let resumed = (|| {
             patiently(|| self.capture.attach())?;
             self.capture.floor_commit_time(self.model.last_time);
@@ -203,9 +206,9 @@ impl Follower {
             Base::State(self.model.vector())
         };
         let mut resync = Resync::new(base, std::mem::take(&mut self.hold));
-        while patiently(|| resync.step(&mut self.capture, Instant::now(), clock(), &mut self.model, 64 << 10))?
-            == Progress::More
-        {}
+        while patiently(|| resync.step(&mut self.capture, Instant::now(), &mut self.model, 64 << 10))? == Progress::More
+        {
+        }
         self.position = self.capture.position();
         Ok(())
     }

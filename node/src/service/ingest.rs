@@ -10,6 +10,7 @@ mod receipt;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod times;
 mod too_large;
 
 use std::collections::BTreeMap;
@@ -129,6 +130,7 @@ impl Shared {
         if !leadership.is_leader {
             return Ok(Outcome::NotLeader(not_leader(leadership.leader_address)));
         }
+        self.wait_for_clocks().await?;
         let (streaming, granted) = self.streams.holder(&database);
         let recorded = self.replica.database(&database).filter(|view| view.epoch.0 > 0);
         let recorded = recorded.map(|it| Holder { agent_id: it.agent_id, label: it.agent_label, epoch: it.epoch });
@@ -153,7 +155,8 @@ impl Shared {
         match self.replica.propose(command, Bytes::new()).await {
             Ok(Applied::Claimed { epoch, head }) => {
                 self.streams.granted(&database, epoch);
-                Ok(Outcome::Granted(Granted { epoch: epoch.0, head: Some(head) }))
+                let cluster_time_ms = self.time_ms();
+                Ok(Outcome::Granted(Granted { epoch: epoch.0, head: Some(head), cluster_time_ms }))
             }
             Ok(Applied::Refused { message, .. }) => Err(Status::failed_precondition(message)),
             Ok(applied) => Err(Status::internal(format!("a claim was answered with {applied:?}"))),
@@ -183,7 +186,10 @@ impl Shared {
             }
         }
         Ok(match self.replica.database(&database) {
-            Some(view) => Outcome::Found(Found { head: Some(view.head), epoch: view.epoch.0, log_index }),
+            Some(view) => {
+                let (head, cluster_time_ms) = (Some(view.head), self.time_ms());
+                Outcome::Found(Found { head, epoch: view.epoch.0, log_index, cluster_time_ms })
+            }
             None => Outcome::Absent(true),
         })
     }
@@ -225,6 +231,14 @@ impl v1::ingest_server::Ingest for IngestService {
     ) -> Result<Response<v1::AwaitReceiptResponse>, Status> {
         let outcome = self.shared.await_receipt(request.into_inner()).await?;
         Ok(Response::new(v1::AwaitReceiptResponse { outcome: Some(outcome) }))
+    }
+
+    async fn get_cluster_time(
+        &self,
+        _request: Request<v1::GetClusterTimeRequest>,
+    ) -> Result<Response<v1::GetClusterTimeResponse>, Status> {
+        let outcome = self.shared.get_cluster_time()?;
+        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome) }))
     }
 }
 

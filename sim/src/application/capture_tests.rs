@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::{AbortHandle, Abortable};
+use seawall_agent::ClusterClock;
 use seawall_agent::capture::{Base, Capture, CaptureError, Look, PageVector, Progress, Resync, Sink};
 use seawall_host::time::{Instant, UnixMillis, sleep, timeout};
 use seawall_proto::checksum::Checksum;
@@ -78,7 +79,8 @@ async fn capture(source: &Source, held: &Mutex<Held>) -> Result<(), CaptureError
     let mut wal = source.path().as_os_str().to_owned();
     wal.push("-wal");
     let changes = seawall_host::watch::watch(wal.as_ref());
-    let mut capture = Capture::open(source.path()).map_err(CaptureError::Unusable)?;
+    let mut capture =
+        Capture::open(source.path(), Arc::new(ClusterClock::at(UnixMillis::now()))).map_err(CaptureError::Unusable)?;
     capture.attach()?;
     let mut resync = {
         let mut held = held.lock().unwrap();
@@ -89,11 +91,11 @@ async fn capture(source: &Source, held: &Mutex<Held>) -> Result<(), CaptureError
         Some(Resync::new(base, false))
     };
     loop {
-        let (now, clock) = (Instant::now(), UnixMillis::now());
+        let now = Instant::now();
         let outcome = {
             let sink = &mut *held.lock().unwrap();
             match &mut resync {
-                Some(it) => it.step(&mut capture, now, clock, sink, BUDGET),
+                Some(it) => it.step(&mut capture, now, sink, BUDGET),
                 None => step(&mut capture, now, sink, BUDGET),
             }
         };

@@ -38,6 +38,16 @@ impl Session<'_> {
     }
 
     pub(super) async fn answer(&mut self, answer: Result<Option<AppendResponse>, tonic::Status>) -> Result<(), End> {
+        if let Ok(Some(AppendResponse { cluster_time_ms, outcome })) = &answer {
+            // It was given after what it acknowledges had been sent.
+            let mut asked = None;
+            if let Some(Outcome::Committed(txid)) = outcome {
+                while self.sent.front().is_some_and(|(sent, _)| sent.0 <= *txid) {
+                    asked = self.sent.pop_front().map(|(_, at)| at);
+                }
+            }
+            self.cluster.hear(*cluster_time_ms, asked);
+        }
         match answer.map(|answer| answer.map(|answer| answer.outcome)) {
             Ok(Some(Some(Outcome::Committed(txid)))) => {
                 if Txid(txid) > self.outbox.acknowledged().0 {
@@ -119,6 +129,7 @@ impl Session<'_> {
                     match self.cluster.append(open).await {
                         Ok(link) => {
                             self.link = Some(link);
+                            self.sent.clear();
                             break;
                         }
                         Err(error) => error.to_string(),
@@ -174,6 +185,7 @@ impl Session<'_> {
 
     /// Hands a part to the network. Without a stream it waits in the outbox for the next one.
     pub(super) async fn send(&mut self, part: SegmentPart) -> Result<(), End> {
+        let ends = part.is_last.then_some(Txid(part.last));
         let message = AppendRequest { message: Some(v1::append_request::Message::Part(part)) };
         let stalled = Instant::now();
         while let Some(link) = &mut self.link {
@@ -183,8 +195,9 @@ impl Session<'_> {
                 match select(answer, permit).await {
                     Either::Left((answer, _)) => Some(Event::Answer(answer)),
                     Either::Right((Ok(Ok(permit)), _)) => {
-                        permit.send(message);
                         self.progress = Instant::now();
+                        self.sent.extend(ends.map(|last| (last, self.progress)));
+                        permit.send(message);
                         return Ok(());
                     }
                     Either::Right((Ok(Err(_)), _)) => None,

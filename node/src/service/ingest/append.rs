@@ -81,6 +81,8 @@ struct AppendStream {
     vector: Option<HeadVector>,
     /// Bytes of the transaction in parts that is arriving.
     arrived: u64,
+    /// Its stamps are far ahead, and that was said.
+    stamps_told: bool,
 }
 
 /// Serves one stream; ends when it does.
@@ -167,7 +169,8 @@ fn open_stream(shared: Arc<Shared>, open: v1::AppendOpen) -> Result<AppendStream
     let registration = shared.streams.register(&database, holder, id);
     let registration = registration.ok_or_else(|| refused(Fenced, "a newer epoch streams".to_owned()))?;
     let term = leadership.term;
-    Ok(AppendStream { shared, database, lineage, epoch, term, id, registration, vector: None, arrived: 0 })
+    let (vector, arrived, stamps_told) = (None, 0, false);
+    Ok(AppendStream { shared, database, lineage, epoch, term, id, registration, vector, arrived, stamps_told })
 }
 
 impl AppendStream {
@@ -270,6 +273,7 @@ impl AppendStream {
         self.vector = Some(vector);
         // Verifying took its time.
         self.check()?;
+        self.shared.look_at_stamp(&part, self.database.as_str(), &mut self.stamps_told);
         let payload: Bytes = std::mem::take(&mut part.payload);
         let reached = part.is_last.then(|| v1::Head { txid: part.last, ..v1::Head::default() });
         let append = v1::AppendCommand {
@@ -444,7 +448,8 @@ async fn answer_all(
                         committed = head.txid;
                         // Nobody may listen any more: the proposals are waited for all the same.
                         let outcome = Some(answer::Outcome::Committed(committed));
-                        let _ = answers.send(Ok(v1::AppendResponse { outcome })).await;
+                        let cluster_time_ms = shared.time_ms();
+                        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms })).await;
                     }
                     continue;
                 }
@@ -465,7 +470,8 @@ async fn answer_all(
             },
         };
         let outcome = Some(answer::Outcome::Refused(*refused.0));
-        let _ = answers.send(Ok(v1::AppendResponse { outcome })).await;
+        let cluster_time_ms = shared.time_ms();
+        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms })).await;
         break;
     }
     pending.close();
