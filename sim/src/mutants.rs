@@ -139,6 +139,11 @@ pub const MUTANTS: &[Mutant] = &[
         "Disk full is not data loss",
     ),
     mutant(
+        "cluster-time-from-one-clock",
+        "A leader takes its own wall clock for the cluster's time.",
+        "Commit times are the cluster's",
+    ),
+    mutant(
         "leader-without-room-stays",
         "A leader whose disk is full refuses appends though a majority without it has room.",
         "Disk full is not data loss",
@@ -218,6 +223,11 @@ pub const MUTANTS: &[Mutant] = &[
         "wal-released-before-captured",
         "The agent lets go of its guard between two looks and takes a restarted WAL for captured.",
         "Never a wrong database; no acknowledged write is lost",
+    ),
+    mutant(
+        "timestamp-from-the-agents-clock",
+        "The agent stamps transactions with its machine's wall clock.",
+        "Commit times are the cluster's",
     ),
     mutant(
         "agent-acknowledges-before-quorum",

@@ -29,11 +29,13 @@ pub enum Stream {
     Oracles,
     /// The configuration of a run.
     Configuration,
+    /// Whose wall clocks may be wrong.
+    Clocks,
 }
 
 impl Stream {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Schedule,
         Self::Product,
         Self::Network,
@@ -43,6 +45,7 @@ impl Stream {
         Self::Faults,
         Self::Oracles,
         Self::Configuration,
+        Self::Clocks,
     ];
 }
 

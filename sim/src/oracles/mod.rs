@@ -3,6 +3,7 @@
 pub mod acknowledged_is_kept;
 pub mod budget;
 pub mod chain;
+pub mod commit_times;
 pub mod failed_writes;
 pub mod history_is_source;
 pub mod independence;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::time;
+use seawall_host::time::{self, UnixMillis};
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
 use seawall_proto::position::{Lineage, Position};
 
@@ -27,6 +27,8 @@ const UPLOADING: Duration = Duration::from_secs(180);
 
 /// Earlier states compared, for each database.
 const EARLIER: usize = 3;
+/// Times to which each database is restored.
+const TIMES: usize = 2;
 
 const HEALS: &str = "with all faults gone the cluster heals";
 const ACKNOWLEDGED: &str = "no acknowledged write is lost";
@@ -173,6 +175,7 @@ pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch) 
                 newest(stage, host, source, watch, Origin::Place(index), expect).await;
             }
             earlier(stage, source, watch).await;
+            at_times(stage, source, watch).await;
         }
     }
 }
@@ -200,7 +203,17 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn source(self, stage: &Stage, source: &Source) -> Box<dyn Fn() -> Arc<dyn RestoreSource> + Send + Sync> {
+    /// Every node that is not lost, and every destination.
+    fn all(stage: &Stage) -> Vec<Self> {
+        let nodes = (0..stage.cluster.nodes().len()).filter(|index| stage.cluster.nodes()[*index].lost().is_none());
+        nodes.map(Self::Node).chain((0..stage.cluster.places().len()).map(Self::Place)).collect()
+    }
+
+    pub(super) fn source(
+        self,
+        stage: &Stage,
+        source: &Source,
+    ) -> Box<dyn Fn() -> Arc<dyn RestoreSource> + Send + Sync> {
         let name = source.name().clone();
         match self {
             Self::Node(index) | Self::Stale(index) => {
@@ -271,10 +284,7 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
     for _ in 0..EARLIER {
         let chosen: Option<(Position, Origin)> = world.draw(Stream::Oracles, |random| {
             let position = *random.pick(&seen)?;
-            let nodes = (0..stage.cluster.nodes().len()).filter(|index| stage.cluster.nodes()[*index].lost().is_none());
-            let places = 0..stage.cluster.places().len();
-            let origins: Vec<Origin> = nodes.map(Origin::Node).chain(places.map(Origin::Place)).collect();
-            Some((position, *random.pick(&origins)?))
+            Some((position, *random.pick(&Origin::all(stage))?))
         });
         let Some((position, origin)) = chosen else { return };
         let make = origin.source(stage, source);
@@ -300,6 +310,34 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
         });
         if let Err(error) = compared {
             return world.violate(NEVER_WRONG, format!("`{name}` at {position} from {origin:?}: {error}"));
+        }
+    }
+}
+
+/// Restores the database as of some times and judges what that gives.
+async fn at_times(stage: &Stage, source: &Source, watch: &PositionWatch) {
+    let world = world::current();
+    let name = source.name();
+    for _ in 0..TIMES {
+        let Some((lineage, time)) = watch.times.pick(name) else { return };
+        let origins = Origin::all(stage);
+        let Some(origin) = world.draw(Stream::Oracles, |random| random.pick(&origins).copied()) else { return };
+        let may_lack = has_excused_gap(stage) || matches!(origin, Origin::Place(index) if stage.is_liar(index));
+        let when = When::Time(UnixMillis(time));
+        let given = match stage.operator.restore(origin.source(stage, source), when, Some(lineage)).await {
+            Ok(given) => given,
+            Err(RestoreFailure::Refused(_)) if may_lack => continue,
+            Err(error) => {
+                return world.violate(GIVES_BACK, format!("`{name}` as of {time} from {origin:?}: {error}"));
+            }
+        };
+        watch.times.judge(name, time, &given.position, may_lack, &format!("{origin:?}"));
+        watch.observe(name, &given.position, &format!("a restore of a time from {origin:?}"));
+        let compared = source.with_history(|history| {
+            restored_equals_source::check(&given.image, given.page_size, &given.position, history)
+        });
+        if let Err(error) = compared {
+            return world.violate(NEVER_WRONG, format!("`{name}` as of {time} from {origin:?}: {error}"));
         }
     }
 }

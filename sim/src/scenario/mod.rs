@@ -8,5 +8,6 @@ mod log_watch;
 mod play;
 mod positions;
 mod raft_watch;
+mod times_watch;
 
 pub use play::{play, set_up};

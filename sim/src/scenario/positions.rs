@@ -10,6 +10,7 @@ use seawall_proto::object_name::ObjectName;
 use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::v1::DestinationProgress;
 
+use super::times_watch::TimesWatch;
 use crate::oracles::one_checksum::Positions;
 use crate::oracles::one_writer::Claims;
 use crate::oracles::{chain, history_is_source, watermark};
@@ -30,6 +31,7 @@ const TURN: usize = 500;
 #[derive(Default)]
 pub(super) struct PositionWatch {
     state: Mutex<Watched>,
+    pub(super) times: TimesWatch,
 }
 
 #[derive(Default)]
@@ -93,6 +95,7 @@ impl PositionWatch {
                     self.check_rises((index, life), &name, progress);
                     self.check_watermark(stage, &name, progress);
                 }
+                self.times.take(stage, &name, &records, &format!("node {}", index + 1));
                 let head = view.head;
                 match self.take(&format!("node {}", index + 1), &name, end, &records) {
                     Err(error) => world.violate("no gap or fork in a database's history", error),

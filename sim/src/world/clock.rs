@@ -1,5 +1,6 @@
 //! A machine's clocks: how its own time passes beside the true one.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Where every monotonic clock begins, so that nothing can underflow: one day, in nanoseconds.
@@ -17,11 +18,18 @@ pub(super) struct Clock {
     ppm: i64,
     /// What the wall clock shows beside the monotonic one.
     wall_offset_ms: i64,
+    /// The least and the most that it ever showed beside it.
+    moved_ms: (i64, i64),
+}
+
+/// A wall clock's time, milliseconds since 1970, as milliseconds since the world began.
+pub(super) const fn since_beginning(wall_ms: i64) -> i64 {
+    wall_ms - WALL_ORIGIN_MS
 }
 
 impl Clock {
     pub(super) const fn new() -> Self {
-        Self { anchor: (0, ORIGIN), ppm: 0, wall_offset_ms: 0 }
+        Self { anchor: (0, ORIGIN), ppm: 0, wall_offset_ms: 0, moved_ms: (0, 0) }
     }
 
     /// The monotonic clock at true time `now`.
@@ -53,6 +61,13 @@ impl Clock {
     pub(super) fn jump(&mut self, forward: bool, by: Duration) {
         let ms = by.as_millis() as i64;
         self.wall_offset_ms += if forward { ms } else { -ms };
+        let (least, most) = self.moved_ms;
+        self.moved_ms = (least.min(self.wall_offset_ms), most.max(self.wall_offset_ms));
+    }
+
+    /// The least and the most that the wall clock was ever moved by, beside its drift, milliseconds.
+    pub(super) const fn moved(&self) -> RangeInclusive<i64> {
+        RangeInclusive::new(self.moved_ms.0, self.moved_ms.1)
     }
 }
 
@@ -61,6 +76,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn remembers_how_far_the_wall_clock_was_moved() {
+        let mut clock = Clock::new();
+        assert_eq!(clock.moved(), 0..=0);
+        clock.jump(false, Duration::from_secs(3));
+        clock.jump(true, Duration::from_secs(10));
+        clock.jump(false, Duration::from_secs(6));
+        assert_eq!(clock.moved(), -3_000..=7_000);
+        assert_eq!(since_beginning(clock.wall_ms(5_000_000_000)), 6_000);
+    }
 
     proptest! {
         #[test]

@@ -14,6 +14,7 @@ mod watch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -265,6 +266,16 @@ impl SimWorld {
     /// Moves a machine's wall clock.
     pub fn jump_clock(&self, machine: Machine, forward: bool, by: Duration) {
         self.state().machine_mut(machine).clock.jump(forward, by);
+    }
+
+    /// The least and the most that a machine's wall clock was ever moved by, milliseconds; its drift comes on top.
+    pub fn wall_clock_moved(&self, machine: Machine) -> RangeInclusive<i64> {
+        self.state().clock(machine).moved()
+    }
+
+    /// A time of wall clocks, in milliseconds since 1970, as milliseconds of true time since the world began.
+    pub fn since_beginning(&self, wall_ms: i64) -> i64 {
+        clock::since_beginning(wall_ms)
     }
 
     /// The next program that ended by itself (see `seawall_host::process::halt`).
