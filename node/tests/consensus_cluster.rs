@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use seawall_host::net::{self, Address, Server};
+use seawall_host::time::UnixMillis;
 use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError};
 use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
 use seawall_node::store::image::{Folder, ImageOptions, ImageStore};
@@ -340,6 +341,23 @@ fn three_empty_nodes_form_a_cluster_and_hold_what_is_acknowledged() {
         let view = node.replica().cluster();
         assert_eq!((view.members.len(), view.problem), (3, None));
     }
+}
+
+#[test]
+fn the_time_is_known_where_the_clocks_of_a_majority_are() {
+    let mut cluster = Cluster::start(|_| {});
+    cluster.claim();
+    for node in &cluster.nodes {
+        let time = wait_for("the clocks", || node.replica().cluster_time());
+        assert!(time.0.abs_diff(UnixMillis::now().0) < 10_000, "{time:?}");
+    }
+    for node in &mut cluster.nodes {
+        node.stop();
+    }
+    cluster.nodes[0].start();
+    assert_eq!(cluster.nodes[0].replica().cluster_time(), None, "its own clock is no majority");
+    cluster.nodes[1].start();
+    wait_for("the clocks of a majority", || cluster.nodes[0].replica().cluster_time());
 }
 
 #[test]
