@@ -23,6 +23,7 @@ use crate::store::image::{Folder, ImageOptions, ImageStore};
 use crate::store::image_blobs::ImageBlobs;
 use crate::store::kv::OpenKv;
 use crate::store::log::{LogOptions, PinView};
+use crate::verification::Verifier;
 
 /// How often the gauges of a node are brought up to date.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -119,6 +120,7 @@ pub struct Node {
     server: Server,
     _http: Option<Server>,
     _gauges: OwnedTask,
+    verifier: Verifier,
     fanout: Fanout,
     _folder: Folder,
     images: ImageStore,
@@ -166,6 +168,15 @@ impl Node {
         folder.wait_pinned().await;
         let released = consensus.release_log();
 
+        let lanes = fanout.handle();
+        let verifier = Verifier::start(
+            destinations.clone(),
+            replica.clone(),
+            images.clone(),
+            Arc::new(move |database, destination| lanes.request_snapshot(database, destination)),
+            config.data_dir.join("verify"),
+        )
+        .await?;
         let receipts = Arc::new(fanout.handle());
         let routes = started
             .routes
@@ -182,7 +193,18 @@ impl Node {
         };
         let gauges = spawn_owned(keep_gauges(replica.clone()));
         tracing::info!(id = config.id, address = %server.address(), "started");
-        Ok(Self { released, server, _http: http, _gauges: gauges, fanout, _folder: folder, images, replica, consensus })
+        Ok(Self {
+            released,
+            server,
+            _http: http,
+            _gauges: gauges,
+            verifier,
+            fanout,
+            _folder: folder,
+            images,
+            replica,
+            consensus,
+        })
     }
 
     /// Where it listens.
@@ -212,10 +234,11 @@ impl Node {
 
     /// Stops in order, within `limit`: a leader hands over first, images are made durable, connections close last.
     pub async fn shutdown(self, limit: Duration) {
-        let Self { released, server, fanout, images, consensus, .. } = self;
+        let Self { released, server, verifier, fanout, images, consensus, .. } = self;
         let stopping = async {
             drop(released);
-            // Another leader uploads from here on.
+            // Another leader verifies and uploads from here on.
+            drop(verifier);
             drop(fanout);
             consensus.shutdown().await;
             for image in images.images() {
@@ -258,6 +281,12 @@ async fn keep_gauges(replica: Replica) {
         for name in replica.databases() {
             if let Some(view) = replica.database(&name) {
                 metrics::gauge!("seawall_head_txid", "database" => name.to_string()).set(view.head.txid as f64);
+                for (destination, found) in &view.verifications {
+                    let labels = [("database", name.to_string()), ("destination", destination.clone())];
+                    let verified = metrics::gauge!("seawall_destination_verified_timestamp_seconds", &labels);
+                    verified.set(found.time_ms as f64 / 1000.0);
+                    metrics::gauge!("seawall_destination_damaged_objects", &labels).set(found.damaged as f64);
+                }
             }
         }
         let space = replica.space().own.said;

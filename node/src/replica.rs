@@ -57,6 +57,8 @@ pub struct DatabaseView {
     pub claimed_at: u64,
     /// Progress of each destination that ever reported any, by name.
     pub destinations: std::collections::BTreeMap<String, v1::DestinationProgress>,
+    /// What the last verification of each destination found, by name.
+    pub verifications: std::collections::BTreeMap<String, v1::VerificationResult>,
 }
 
 /// Who leads, as this node sees it.

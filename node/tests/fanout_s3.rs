@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fanout_double::{TestLog, name, rebuild, until};
 use s3_server::{BUCKET, S3Server};
-use seawall_node::destination::{FileDestination, NamedDestination, open_url};
+use seawall_node::destination::{FileDestination, NamedDestination, VerificationOptions, open_url};
 use seawall_node::fanout::{Fanout, FanoutOptions, LaneState};
 use seawall_proto::position::Txid;
 
@@ -24,8 +24,18 @@ async fn an_s3_server_that_stops_delays_nothing_else_and_catches_up() {
     let remote = open_url(&format!("s3://{BUCKET}/fanout"), &server.options(), &|_| None).unwrap();
     let upload_interval = Duration::from_millis(50);
     let places = vec![
-        NamedDestination { name: "local".to_owned(), upload_interval, destination: Arc::clone(&local) as _ },
-        NamedDestination { name: "s3".to_owned(), upload_interval, destination: Arc::clone(&remote) },
+        NamedDestination {
+            name: "local".to_owned(),
+            upload_interval,
+            verification: VerificationOptions::default(),
+            destination: Arc::clone(&local) as _,
+        },
+        NamedDestination {
+            name: "s3".to_owned(),
+            upload_interval,
+            verification: VerificationOptions::default(),
+            destination: Arc::clone(&remote),
+        },
     ];
     let log = TestLog::leader();
     let options = FanoutOptions {

@@ -8,7 +8,9 @@ use seawall_host::time::{self, UnixMillis};
 use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::checksum::Checksum;
 use seawall_proto::v1::cluster_client::ClusterClient;
-use seawall_proto::v1::{DatabaseStatus, DestinationStatus, GetStatusRequest, GetStatusResponse, NodeStatus};
+use seawall_proto::v1::{
+    DatabaseStatus, DestinationStatus, GetStatusRequest, GetStatusResponse, NodeStatus, VerificationResult,
+};
 use serde::Serialize;
 
 use super::error::CommandError;
@@ -105,6 +107,41 @@ pub(super) struct DestinationView {
     pub(super) last_success: Option<String>,
     /// Bytes of log that are kept for it.
     pub(super) backlog_bytes: u64,
+    /// What the last verification found; nothing before the first.
+    pub(super) verification: Option<VerificationView>,
+}
+
+/// What a verification found, as printed.
+#[derive(Serialize)]
+pub(super) struct VerificationView {
+    /// When it ended.
+    pub(super) time: String,
+    /// The newest state that was rebuilt and proven; nothing if none was.
+    pub(super) txid: Option<u64>,
+    /// Whether no problem remains.
+    pub(super) ok: bool,
+    /// What remains.
+    pub(super) problem: Option<String>,
+    /// Damaged objects that could not be replaced.
+    pub(super) damaged_objects: u64,
+    /// Objects that were replaced so far.
+    pub(super) healed_objects: u64,
+    /// Transactions that cannot be had one by one any more, there or anywhere else.
+    pub(super) lost_transactions: u64,
+}
+
+impl From<VerificationResult> for VerificationView {
+    fn from(found: VerificationResult) -> Self {
+        Self {
+            time: show_time(UnixMillis(found.time_ms)),
+            txid: (found.txid > 0).then_some(found.txid),
+            ok: found.problems == 0,
+            problem: (found.problems > 0).then_some(found.text),
+            damaged_objects: found.damaged,
+            healed_objects: found.healed,
+            lost_transactions: found.lost_transactions,
+        }
+    }
 }
 
 impl From<DestinationStatus> for DestinationView {
@@ -114,7 +151,8 @@ impl From<DestinationStatus> for DestinationView {
         let last_success = destination.last_success_ms;
         let last_success = (last_success != 0).then(|| show_time(UnixMillis(last_success)));
         let backlog_bytes = destination.backlog_bytes;
-        Self { name, state, watermark, lag_txids, lag_seconds, last_error, last_success, backlog_bytes }
+        let verification = destination.verification.map(Into::into);
+        Self { name, state, watermark, lag_txids, lag_seconds, last_error, last_success, backlog_bytes, verification }
     }
 }
 

@@ -92,12 +92,41 @@ fn show(status: &StatusView) -> Vec<String> {
         lines.push(String::new());
         lines.extend(table(&destinations));
     }
+    let verifications = verification_rows(status);
+    if verifications.len() > 1 {
+        lines.push(String::new());
+        lines.extend(table(&verifications));
+    }
     lines
+}
+
+/// The rows of what verifications found.
+fn verification_rows(status: &StatusView) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&[
+        &"DATABASE",
+        &"DESTINATION",
+        &"VERIFIED",
+        &"TXID",
+        &"HEALED",
+        &"DAMAGED",
+        &"LOST TXIDS",
+        &"RESULT",
+    ])];
+    for database in &status.databases {
+        for destination in &database.destinations {
+            let Some(found) = &destination.verification else { continue };
+            let txid = found.txid.map_or_else(|| "-".to_owned(), |txid| txid.to_string());
+            let (healed, damaged, lost) = (&found.healed_objects, &found.damaged_objects, &found.lost_transactions);
+            let result = found.problem.as_deref().unwrap_or("ok");
+            rows.push(row(&[&database.name, &destination.name, &found.time, &txid, healed, damaged, lost, &result]));
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
 mod tests {
-    use seawall_proto::v1::{DatabaseStatus, DestinationStatus, Head, NodeStatus};
+    use seawall_proto::v1::{DatabaseStatus, DestinationStatus, Head, NodeStatus, VerificationResult};
 
     use super::*;
 
@@ -121,6 +150,15 @@ mod tests {
             last_error: String::new(),
             last_success_ms: 1_700_000_000_123,
             backlog_bytes: 3 << 20,
+            verification: Some(VerificationResult {
+                txid: 7,
+                time_ms: 1_700_000_000_123,
+                problems: 1,
+                text: "an object is damaged".to_owned(),
+                damaged: 1,
+                healed: 3,
+                ..VerificationResult::default()
+            }),
         };
         let head = Head { lineage: 1, txid: 9, checksum: 0xab, commit_time_ms: 1_700_000_000_123, ..Head::default() };
         let database = DatabaseStatus {
@@ -149,6 +187,10 @@ mod tests {
                 "destinations": [{
                     "name": "local", "state": "healthy", "watermark": 8, "lag_txids": 1, "lag_seconds": 0.25,
                     "last_error": null, "last_success": "2023-11-14T22:13:20.123Z", "backlog_bytes": 3_145_728,
+                    "verification": {
+                        "time": "2023-11-14T22:13:20.123Z", "txid": 7, "ok": false, "problem": "an object is damaged",
+                        "damaged_objects": 1, "healed_objects": 3, "lost_transactions": 0,
+                    },
                 }],
             }],
         });
@@ -168,5 +210,10 @@ mod tests {
             ),
             "{text}"
         );
+        let verified =
+            "app       local        2023-11-14T22:13:20.123Z  7     3       1        0           an object is damaged";
+        assert!(text.contains(verified), "{text}");
+        status.databases[0].destinations[0].verification = None;
+        assert!(!show(&status).join("\n").contains("VERIFIED"));
     }
 }

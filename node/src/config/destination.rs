@@ -7,11 +7,20 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::disk::bytes;
 use super::document::{ConfigError, Document, Raw, line};
-use crate::destination::{self, DestinationConfig, DestinationOptions, InvalidDestination, Secret};
+use crate::destination::{
+    self, DestinationConfig, DestinationOptions, InvalidDestination, Secret, VerificationOptions,
+};
 
 /// How long a window of level 0 may stay open, from the shortest to the longest.
 const UPLOAD_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+
+/// How often a destination may be verified, from the most to the least often.
+const VERIFY_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
+
+/// With less, one verification of a database that is not tiny takes longer than the longest interval.
+const LEAST_VERIFY_BANDWIDTH: u64 = 64 << 10;
 
 const DEFAULT_UPLOAD_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -61,13 +70,37 @@ fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<De
         _ => {}
     }
     let options = parse_options(document, raw)?;
-    let config = DestinationConfig { name, url, upload_interval, options };
+    let verification = parse_verification(document, raw)?;
+    let config = DestinationConfig { name, url, upload_interval, verification, options };
     // Opened once here, so that a mistake is reported with its line; nothing is connected to.
     destination::open(&config, document.environment()).map_err(|error| {
         let at = if matches!(error, InvalidDestination::Name(_)) { &raw.name } else { &raw.url };
         document.at(line(at), format!("destinations: {error}"))
     })?;
     Ok(config)
+}
+
+fn parse_verification(document: &Document<'_>, raw: &RawDestination) -> Result<VerificationOptions, ConfigError> {
+    let default = VerificationOptions::default();
+    let interval = match &raw.verify_interval {
+        None => default.interval,
+        Some(raw) => {
+            let interval = duration(document, "verify-interval", raw)?;
+            if !interval.is_zero() && !VERIFY_INTERVALS.contains(&interval) {
+                let problem = format!("verify-interval: `{}` is not within 1s and a year, nor 0s (never)", raw.value);
+                return Err(document.at(line(raw), problem));
+            }
+            (!interval.is_zero()).then_some(interval)
+        }
+    };
+    let bandwidth = bytes(document, "verify-bandwidth", raw.verify_bandwidth.as_ref(), LEAST_VERIFY_BANDWIDTH)?;
+    let check = raw.verify_integrity_check.as_ref();
+    let check = check.map(|raw| document.value("verify-integrity-check", raw)).transpose()?;
+    Ok(VerificationOptions {
+        interval,
+        bandwidth: bandwidth.unwrap_or(default.bandwidth),
+        integrity_check: check.unwrap_or(default.integrity_check),
+    })
 }
 
 fn parse_options(document: &Document<'_>, raw: &RawDestination) -> Result<DestinationOptions, ConfigError> {
@@ -113,6 +146,9 @@ pub(super) struct RawDestination {
     name: Spanned<String>,
     url: Spanned<String>,
     upload_interval: Option<Spanned<String>>,
+    verify_interval: Option<Spanned<String>>,
+    verify_bandwidth: Option<Spanned<String>>,
+    verify_integrity_check: Option<Spanned<String>>,
     endpoint: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
     ca_file: Option<Spanned<String>>,

@@ -73,7 +73,12 @@ fn share(document: &Document<'_>, raw: &Raw) -> Result<u8, ConfigError> {
     })
 }
 
-fn bytes(document: &Document<'_>, key: &str, raw: Option<&Raw>, least: u64) -> Result<Option<u64>, ConfigError> {
+pub(super) fn bytes(
+    document: &Document<'_>,
+    key: &str,
+    raw: Option<&Raw>,
+    least: u64,
+) -> Result<Option<u64>, ConfigError> {
     let Some(raw) = raw else { return Ok(None) };
     let text = document.text(raw)?;
     let bytes = parse(&text).ok_or_else(|| {

@@ -56,6 +56,7 @@ impl ReplicaCore {
             agent_label: database.agent_label.clone(),
             claimed_at: database.claimed_at,
             destinations: database.destinations.clone(),
+            verifications: database.verifications.clone(),
         })
     }
 

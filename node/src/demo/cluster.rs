@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 
 use crate::config::{DiskConfig, MemberConfig, NodeConfig};
-use crate::destination::{DestinationConfig, DestinationOptions};
+use crate::destination::{DestinationConfig, DestinationOptions, VerificationOptions};
 use crate::node::{Node, NodeParts};
 use crate::store::sled_kv::SledKv;
 
@@ -124,6 +124,7 @@ fn destination(path: &Path) -> DestinationConfig {
         name: path.file_name().map_or_else(|| "destination".to_owned(), |name| name.to_string_lossy().into_owned()),
         url: format!("file://{}", path.display()),
         upload_interval: Duration::from_secs(2),
+        verification: VerificationOptions::default(),
         options: DestinationOptions::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Destination, DestinationOptions, FileDestination, NamedDestination};
+use super::{Destination, DestinationOptions, FileDestination, NamedDestination, VerificationOptions};
 
 /// The schemes that [`open_url`] knows, and how their URLs look.
 const SUPPORTED: &[&str] = &[
@@ -31,6 +31,8 @@ pub struct DestinationConfig {
     pub url: String,
     /// Close a window of level 0 after this long at the latest.
     pub upload_interval: Duration,
+    /// How it is verified.
+    pub verification: VerificationOptions,
     /// What its kind wants beside the URL.
     pub options: DestinationOptions,
 }
@@ -79,7 +81,8 @@ pub fn open(
         return Err(InvalidDestination::Name(name.clone()));
     }
     let destination = open_url(&config.url, &config.options, environment)?;
-    Ok(NamedDestination { name: name.clone(), upload_interval: config.upload_interval, destination })
+    let DestinationConfig { upload_interval, verification, .. } = config.clone();
+    Ok(NamedDestination { name: name.clone(), upload_interval, verification, destination })
 }
 
 /// The destination at `url`, for those who have no configuration of it. Nothing is connected to yet.
@@ -177,6 +180,7 @@ mod tests {
             name: name.to_owned(),
             url: url.to_owned(),
             upload_interval: Duration::from_secs(10),
+            verification: VerificationOptions::default(),
             options: DestinationOptions::default(),
         }
     }

@@ -15,6 +15,7 @@ mod probe;
 mod s3;
 #[cfg(feature = "sftp")]
 mod sftp;
+mod verification;
 
 use std::io;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use options::{DestinationOptions, Secret};
 pub use s3::{Encryption, S3Destination, S3Options};
 #[cfg(feature = "sftp")]
 pub use sftp::{HostProof, PinnedKeys, SftpDestination, SftpOptions};
+pub use verification::VerificationOptions;
 
 /// The bytes of an object, piece by piece, as its maker produces them.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -137,6 +139,8 @@ pub struct NamedDestination {
     pub name: String,
     /// Close a window of level 0 after this long at the latest.
     pub upload_interval: std::time::Duration,
+    /// How it is verified.
+    pub verification: VerificationOptions,
     /// The place itself.
     pub destination: Arc<dyn Destination>,
 }

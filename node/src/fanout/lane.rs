@@ -123,9 +123,9 @@ impl Lane {
         loop {
             self.finish_snapshot();
             self.look();
-            let (close_to, asked) = {
+            let (close_to, snapshot_wanted, asked) = {
                 let mut state = self.context.board.state();
-                (state.close_to, std::mem::take(&mut state.asked))
+                (state.close_to, state.snapshot_wanted, std::mem::take(&mut state.asked))
             };
             if asked {
                 self.uploads.hasten(&self.context.options);
@@ -142,6 +142,7 @@ impl Lane {
                 close_to,
                 retry_at: self.uploads.retry_at,
                 snapshot_running: self.snapshot.is_some(),
+                snapshot_wanted,
                 snapshot_retry_at: self.snapshot_attempts.retry_at,
                 database_bytes: self.database_bytes,
             });
@@ -340,6 +341,7 @@ impl Lane {
                 self.snapshot_attempts.succeeded();
                 let mut state = board.state();
                 state.snapshot_error = None;
+                state.snapshot_wanted.take_if(|wanted| position.txid >= *wanted);
                 state.window_error.take_if(|_| for_gap);
                 state.last_success = Some(UnixMillis::now());
                 drop(state);

@@ -188,6 +188,8 @@ pub(super) struct Situation<'a> {
     pub(super) retry_at: Option<Instant>,
     /// A snapshot is under way.
     pub(super) snapshot_running: bool,
+    /// A snapshot at this txid or later was asked for.
+    pub(super) snapshot_wanted: Option<Txid>,
     /// No snapshot before this, because the last one failed.
     pub(super) snapshot_retry_at: Option<Instant>,
     /// The database's size.
@@ -210,7 +212,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Step {
     let Situation { now, window, progress, .. } = *situation;
     let snapshot_at = snapshot_at(situation);
     if snapshot_at.is_some_and(|at| at <= now) {
-        let at_least = if situation.gap { progress.watermark.next() } else { progress.snapshot.next() };
+        let at_least = match situation.snapshot_wanted {
+            _ if situation.gap => progress.watermark.next(),
+            Some(wanted) => wanted,
+            None => progress.snapshot.next(),
+        };
         return Step::BeginSnapshot(at_least);
     }
     let upload_at = upload_at(situation);
@@ -239,7 +245,7 @@ fn snapshot_at(situation: &Situation<'_>) -> Option<Instant> {
     if situation.snapshot_running {
         return None;
     }
-    let due = if situation.gap {
+    let due = if situation.gap || situation.snapshot_wanted.is_some() {
         now
     } else if progress.bytes_since_snapshot == 0 || progress.watermark <= progress.snapshot {
         return None;

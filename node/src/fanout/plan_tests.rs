@@ -46,6 +46,7 @@ fn situation<'a>(options: &'a FanoutOptions, window: &'a Window, now: Instant) -
         close_to: Txid::NONE,
         retry_at: None,
         snapshot_running: false,
+        snapshot_wanted: None,
         snapshot_retry_at: None,
         database_bytes: 100,
     }
@@ -247,4 +248,20 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
     }
+}
+
+#[test]
+fn a_snapshot_that_is_asked_for_is_taken_of_what_should_be_there_even_if_nothing_changed() {
+    let options = options();
+    let window = Window::new(Txid(5));
+    let idle = Situation { progress: progress(5), ..situation(&options, &window, at(5)) };
+    assert_eq!(decide(&idle), Step::Wait(None));
+    let wanted = Situation { snapshot_wanted: Some(Txid(5)), ..idle };
+    assert_eq!(decide(&wanted), Step::BeginSnapshot(Txid(5)));
+    let failed = Situation {
+        snapshot_wanted: Some(Txid(5)),
+        snapshot_retry_at: Some(at(9)),
+        ..situation(&options, &window, at(5))
+    };
+    assert_eq!(decide(&failed), Step::Wait(Some(at(9))));
 }

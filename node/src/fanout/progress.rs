@@ -90,7 +90,8 @@ impl Reporter {
                 self.wake.notified().await;
             }
             let (batch, decrees) = (self.take_batch(), std::mem::take(&mut self.pending().decrees));
-            let command = v1::ProgressCommand { destinations: batch.values().cloned().chain(decrees).collect() };
+            let destinations = batch.values().cloned().chain(decrees).collect();
+            let command = v1::ProgressCommand { destinations, ..v1::ProgressCommand::default() };
             let command = v1::Command { command: Some(Command::Progress(command)) };
             let until = time::Instant::now();
             match self.log.propose(command).await {

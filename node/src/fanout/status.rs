@@ -78,6 +78,8 @@ pub(super) struct Progressing {
     pub(super) close_to: Txid,
     /// Someone began to wait since the lane last looked.
     pub(super) asked: bool,
+    /// A fresh snapshot at this txid or later is wanted: nothing else there leads to it any more.
+    pub(super) snapshot_wanted: Option<Txid>,
     /// A window is on its way.
     pub(super) uploading: bool,
     /// The cluster detached it.
@@ -155,6 +157,14 @@ impl LaneBoard {
         let mut state = self.state();
         state.close_to = state.close_to.max(txid);
         state.asked = true;
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Asks for a snapshot of what the destination should have, whenever the last one was.
+    pub(super) fn want_snapshot(&self) {
+        let mut state = self.state();
+        state.snapshot_wanted = Some(state.watermark.max(Txid(1)));
         drop(state);
         self.wake.notify_one();
     }

@@ -96,6 +96,14 @@ impl FanoutHandle {
         let now = Instant::now();
         self.board().lanes.values().map(|lane| lane.status(now)).collect()
     }
+
+    /// Has a snapshot uploaded, because nothing else at the destination leads to its watermark; does nothing unless this
+    /// node leads.
+    pub fn request_snapshot(&self, database: &DatabaseName, destination: &str) {
+        if let Some(lane) = self.board().lanes.get(&(database.clone(), destination.to_owned())) {
+            lane.want_snapshot();
+        }
+    }
 }
 
 impl Receipts for FanoutHandle {

@@ -37,7 +37,7 @@ pub use run::restore;
 pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 pub use source_url::{InvalidSource, SourceUrl};
 pub use target::TargetError;
-pub use verify::{Finding, Report, verify};
+pub use verify::{ChainFault, FaultCause, Finding, Reached, Report, prove_chain, verify};
 
 use seawall_host::time::UnixMillis;
 

@@ -83,6 +83,9 @@ impl ClusterService {
                 let known = view.destinations.values().filter(|known| configured.contains(&known.destination));
                 destinations = known.map(from_progress(&view.head)).collect();
             }
+            for destination in &mut destinations {
+                destination.verification = view.verifications.get(&destination.name).cloned();
+            }
             Some(v1::DatabaseStatus {
                 name: name.to_string(),
                 head: Some(view.head),
@@ -112,6 +115,7 @@ fn from_lane(lane: &LaneStatus) -> v1::DestinationStatus {
         last_error: lane.last_error.clone().unwrap_or_default(),
         last_success_ms: lane.last_success.map_or(0, |at| at.0),
         backlog_bytes: lane.backlog_bytes,
+        verification: None,
     }
 }
 

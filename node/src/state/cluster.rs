@@ -54,6 +54,12 @@ impl ClusterState {
                         database.progress(news);
                     }
                 }
+                for news in &progress.verifications {
+                    let known = news.database.parse::<DatabaseName>().ok();
+                    if let Some(database) = known.and_then(|name| self.databases.get_mut(&name)) {
+                        database.verified(news);
+                    }
+                }
                 Applied::Done.into()
             }
             Some(Command::Abandon(abandon)) => {

@@ -143,6 +143,7 @@ fn commit_times_and_progress_only_rise() {
                 bytes_since_snapshot: bytes,
                 ..v1::DestinationProgress::default()
             }],
+            ..v1::ProgressCommand::default()
         })),
     };
     let seen = |state: &ClusterState| {
@@ -197,6 +198,7 @@ fn a_destination_is_detached_where_it_was_judged_and_until_it_gets_on() {
                 detached,
                 ..v1::DestinationProgress::default()
             }],
+            ..v1::ProgressCommand::default()
         })),
     };
     let seen = |state: &ClusterState| {

@@ -14,6 +14,9 @@ use crate::replica::{Applied, SegmentRecord};
 /// The longest label of an agent that is kept, in bytes.
 const MAX_LABEL_BYTES: usize = 512;
 
+/// The longest text of a verification's result that is kept, in bytes.
+const MAX_VERIFICATION_TEXT_BYTES: usize = 300;
+
 /// A database as the applied log has left it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseState {
@@ -31,6 +34,8 @@ pub struct DatabaseState {
     pub open: Option<OpenSegment>,
     /// Progress of each destination that ever reported any, by name.
     pub destinations: BTreeMap<String, v1::DestinationProgress>,
+    /// What the last verification of each destination found, by name.
+    pub verifications: BTreeMap<String, v1::VerificationResult>,
 }
 
 /// Why an append is not taken in.
@@ -47,6 +52,7 @@ impl DatabaseState {
             claimed_at: 0,
             open: None,
             destinations: BTreeMap::new(),
+            verifications: BTreeMap::new(),
         }
     }
 
@@ -54,7 +60,7 @@ impl DatabaseState {
     pub(super) fn claim(&mut self, command: &v1::ClaimCommand, index: u64) -> Applied {
         self.epoch = Epoch(self.epoch.0 + 1);
         self.agent_id = command.agent_id;
-        self.agent_label = shorten(&command.agent_label).to_owned();
+        self.agent_label = shorten(&command.agent_label, MAX_LABEL_BYTES).to_owned();
         self.claimed_at = index;
         self.open = None;
         Applied::Claimed { epoch: self.epoch, head: self.head.clone() }
@@ -207,13 +213,26 @@ impl DatabaseState {
     }
 }
 
+impl DatabaseState {
+    /// Takes in what a verification found, if it is the newest of its destination.
+    pub(super) fn verified(&mut self, news: &v1::VerificationResult) {
+        let known = self.verifications.get(&news.destination);
+        if news.lineage > self.head.lineage || known.is_some_and(|known| known.time_ms >= news.time_ms) {
+            return;
+        }
+        let text = shorten(&news.text, MAX_VERIFICATION_TEXT_BYTES).to_owned();
+        let news = v1::VerificationResult { text, ..news.clone() };
+        self.verifications.insert(news.destination.clone(), news);
+    }
+}
+
 /// Whether a destination is where it was when it was judged; one of another lineage, or of none, has nothing.
 fn is_as_judged(known: Option<&v1::DestinationProgress>, decree: &v1::DestinationProgress) -> bool {
     let known = known.filter(|known| known.lineage == decree.lineage).map_or(0, |known| known.watermark);
     known == decree.watermark || mutant("detached-on-an-old-watermark")
 }
 
-fn shorten(label: &str) -> &str {
-    let end = (0..=label.len().min(MAX_LABEL_BYTES)).rev().find(|&end| label.is_char_boundary(end));
-    &label[..end.unwrap_or(0)]
+fn shorten(text: &str, bytes: usize) -> &str {
+    let end = (0..=text.len().min(bytes)).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
 }

@@ -59,6 +59,7 @@ impl ClusterState {
                     entries: open.entries.clone(),
                 }),
                 destinations: database.destinations.values().cloned().collect(),
+                verifications: database.verifications.values().cloned().collect(),
             })
             .collect()
     }
@@ -80,6 +81,11 @@ impl ClusterState {
                 open: manifest.open.map(open_segment).transpose()?,
                 destinations: manifest
                     .destinations
+                    .into_iter()
+                    .map(|one| (one.destination.clone(), one))
+                    .collect::<BTreeMap<_, _>>(),
+                verifications: manifest
+                    .verifications
                     .into_iter()
                     .map(|one| (one.destination.clone(), one))
                     .collect::<BTreeMap<_, _>>(),

@@ -260,6 +260,7 @@ impl CommittedLog for TestLog {
             agent_label: String::new(),
             claimed_at: 0,
             destinations,
+            verifications: BTreeMap::new(),
         })
     }
 

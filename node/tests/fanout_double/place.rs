@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt};
-use seawall_node::destination::{ByteStream, Creation, Destination, DestinationError, ListedObject, NamedDestination};
+use seawall_node::destination::{
+    ByteStream, Creation, Destination, DestinationError, ListedObject, NamedDestination, VerificationOptions,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -63,7 +65,12 @@ impl TestPlace {
     }
 
     pub fn named(&self, name: &str, upload_interval: std::time::Duration) -> NamedDestination {
-        NamedDestination { name: name.to_owned(), upload_interval, destination: Arc::new(self.clone()) }
+        NamedDestination {
+            name: name.to_owned(),
+            upload_interval,
+            verification: VerificationOptions::default(),
+            destination: Arc::new(self.clone()),
+        }
     }
 
     fn unavailable(action: &str) -> DestinationError {

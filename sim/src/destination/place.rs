@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use seawall_node::destination::{Destination, ListedObject, NamedDestination};
+use seawall_node::destination::{Destination, ListedObject, NamedDestination, VerificationOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::random::Stream;
@@ -58,8 +58,8 @@ impl Place {
     }
 
     /// A handle for one life of one node, as its parts want it.
-    pub fn named(self: &Arc<Self>, upload_interval: Duration) -> NamedDestination {
-        NamedDestination { name: self.name.clone(), upload_interval, destination: self.destination() }
+    pub fn named(self: &Arc<Self>, upload_interval: Duration, verification: VerificationOptions) -> NamedDestination {
+        NamedDestination { name: self.name.clone(), upload_interval, verification, destination: self.destination() }
     }
 
     /// The faults now.

@@ -1,5 +1,6 @@
 //! Verifying what a source holds without restoring it: nothing is written to disk.
 
+mod chain;
 mod prove;
 mod report;
 
@@ -10,6 +11,7 @@ use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::segment::{SegmentFooter, SegmentSummary};
 
+pub use self::chain::{ChainFault, FaultCause, Reached, prove_chain};
 use self::prove::Prover;
 pub use self::report::{Finding, Report};
 use super::error::RestoreError;

@@ -33,13 +33,13 @@ impl From<String> for Fault {
 
 /// A database at one txid, as the hashes of its pages; none at txid 0.
 #[derive(Clone)]
-struct State {
+pub(super) struct State {
     txid: Txid,
     pages: Option<(PageSize, PageVector<Checksum>)>,
 }
 
 impl State {
-    const EMPTY: Self = Self { txid: Txid::NONE, pages: None };
+    pub(super) const EMPTY: Self = Self { txid: Txid::NONE, pages: None };
 
     fn checksum(&self) -> Checksum {
         self.pages.as_ref().map_or(Checksum::EMPTY, |(_, vector)| vector.sum())
@@ -300,7 +300,7 @@ impl<'a> Prover<'a> {
 }
 
 /// An object that is being read.
-struct Reading {
+pub(super) struct Reading {
     header: Option<SegmentHeader>,
     /// The state that its transactions are proven from.
     state: Option<State>,
@@ -309,8 +309,18 @@ struct Reading {
 }
 
 impl Reading {
+    /// Of an object that continues `state`.
+    pub(super) fn of(state: State) -> Self {
+        Self { header: None, state: Some(state), is_proven: true }
+    }
+
+    /// The state that was reached.
+    pub(super) fn into_state(self) -> Option<State> {
+        self.state
+    }
+
     /// Takes the next event; answers the transaction that it ends.
-    fn take(&mut self, object: &SourceObject, event: SegmentEvent) -> Result<Option<Transaction>, String> {
+    pub(super) fn take(&mut self, object: &SourceObject, event: SegmentEvent) -> Result<Option<Transaction>, String> {
         match event {
             SegmentEvent::Header(header) => {
                 self.check_header(object, &header)?;

@@ -104,6 +104,7 @@ mod tests {
             agent_label: String::new(),
             claimed_at: 0,
             destinations: watermarks.iter().map(progress).collect(),
+            verifications: Default::default(),
         }
     }
 
