@@ -57,6 +57,8 @@ pub enum FaultFamily {
     /// A small disk budget, destinations that stay away until they outgrow their share of it, and followers that run
     /// out of it.
     SmallBudgets,
+    /// Destinations that lose or damage objects now and then, and are honest otherwise.
+    RottingPlaces,
 }
 
 impl FaultFamily {

@@ -16,7 +16,7 @@ const fn mutant(name: &'static str, what: &'static str, breaks: &'static str) ->
 }
 
 /// All of them: the log file first, then consensus and the position log, the cluster's service, images, fan-out,
-/// restore, agent.
+/// restore, verification, agent.
 pub const MUTANTS: &[Mutant] = &[
     mutant(
         "ack-before-fsync",
@@ -203,6 +203,16 @@ pub const MUTANTS: &[Mutant] = &[
         "damaged-object-ends-restore",
         "A restore takes the place where an object is damaged for its end.",
         "Never a wrong database: another txid is restored than asked for",
+    ),
+    mutant(
+        "verification-trusts-names",
+        "A verification takes objects for whole without comparing what is in them.",
+        "Damaged objects are found and replaced: the newest state is lost at a destination",
+    ),
+    mutant(
+        "healing-from-a-damaged-source",
+        "What takes the place of a lost or damaged object is not proven before it is copied.",
+        "What a node creates at a destination is whole",
     ),
     mutant(
         "resume-on-changed-salts",

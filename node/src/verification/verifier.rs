@@ -113,7 +113,7 @@ impl Rounds {
         }
     }
 
-    /// Takes note of databases that have something there.
+    /// Takes note of databases that have something to upload.
     fn notice(&mut self) {
         let name = &self.context.places[self.place].named.name;
         for database in self.context.replica.databases() {
@@ -121,9 +121,7 @@ impl Rounds {
                 continue;
             }
             let Some(view) = self.context.replica.database(&database) else { continue };
-            let lineage = view.head.lineage;
-            let is_there = |progress: &v1::DestinationProgress| progress.lineage == lineage && progress.watermark > 0;
-            if !view.destinations.get(name).is_some_and(is_there) {
+            if view.head.txid == 0 {
                 continue;
             }
             let last = view.verifications.get(name).map(|last| UnixMillis(last.time_ms));

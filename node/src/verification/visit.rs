@@ -64,7 +64,8 @@ impl From<SourceError> for Unverified {
     }
 }
 
-/// Verifies a database at the destination with this number, and heals what it can; `None` if nothing is there yet.
+/// Verifies a database at the destination with this number, and heals what it can; `None` if nothing is there, nor
+/// should be.
 pub(super) async fn verify(
     context: &Context,
     database: &DatabaseName,
@@ -74,14 +75,15 @@ pub(super) async fn verify(
     let named = &context.places[place].named;
     let Some(view) = context.replica.database(database) else { return Ok(None) };
     let lineage = Lineage(view.head.lineage);
+    // Before the first upload is agreed on there may be objects all the same, one of which may be in its way.
     let progress = view.destinations.get(&named.name).filter(|progress| progress.lineage == lineage.0);
-    let Some(progress) = progress.filter(|progress| progress.watermark > 0) else { return Ok(None) };
+    let promised = |number: fn(&v1::DestinationProgress) -> u64| Txid(progress.map_or(0, number));
     let before = view.verifications.get(&named.name);
     let known = before.filter(|before| before.lineage == lineage.0);
     let expected = Expected {
         lineage,
-        watermark: Txid(progress.watermark),
-        snapshot: Txid(progress.snapshot),
+        watermark: promised(|progress| progress.watermark),
+        snapshot: promised(|progress| progress.snapshot),
         first: Txid(known.map_or(0, |known| known.first_txid)),
         floor: Txid::NONE,
     };
@@ -165,8 +167,9 @@ impl Visit<'_> {
             self.replace_newest_snapshot().await?;
         }
         let Expected { lineage, watermark, .. } = self.expected;
-        let newest = self.prove(lineage, watermark, memory).await?;
-        if newest.is_some() {
+        if watermark == Txid::NONE {
+            // Nothing is promised yet.
+        } else if self.prove(lineage, watermark, memory).await?.is_some() {
             self.findings.proven = watermark;
             if let Some(problem) = integrity::check(self.context, self.database, self.place, lineage, watermark).await {
                 self.findings.problem(problem);
@@ -251,6 +254,7 @@ impl Visit<'_> {
             }
             next = part.last.next();
         }
+        self.list().await?;
         Ok(unfilled)
     }
 
@@ -271,7 +275,6 @@ impl Visit<'_> {
             Err(NotPut::Source(cause) | NotPut::Place(cause)) => return Ok(Err(cause)),
         };
         self.bad.remove(&name.to_string());
-        self.list().await?;
         Ok(Ok(()))
     }
 
@@ -290,7 +293,7 @@ impl Visit<'_> {
         }
         for source in found {
             if self.put(&source, Kind::Lost).await?.is_ok() {
-                return Ok(());
+                return self.list().await;
             }
         }
         self.findings.problem(format!("the snapshot at txid {snapshot} is lost: a fresh one was asked for"));
@@ -346,8 +349,8 @@ impl Visit<'_> {
                     // Listed, and not there: lost a moment ago, or a listing of the past.
                     if let Err(cause) = self.replace(&name, Kind::Lost).await? {
                         self.findings.problem(format!("{name} is lost and not replaced: {cause}"));
+                        self.list().await?;
                     }
-                    self.list().await?;
                 }
             }
         }
@@ -383,7 +386,10 @@ impl Visit<'_> {
         let mut causes = Vec::new();
         for source in sources(name, &records, self.healer.image_position(), &others) {
             match self.put(&source, kind).await? {
-                Ok(()) => return Ok(Ok(())),
+                Ok(()) => {
+                    self.list().await?;
+                    return Ok(Ok(()));
+                }
                 Err(cause) => causes.push(cause),
             }
         }
@@ -405,7 +411,14 @@ impl Visit<'_> {
         if memory.proven.len() > REMEMBERED || !reaches.iter().any(|(_, reach)| is_new(reach.object, memory)) {
             memory.proven.clear();
         }
-        let new: Vec<_> = reaches.into_iter().filter(|(_, reach)| is_new(reach.object, memory)).collect();
+        let mut new: Vec<_> = reaches.into_iter().filter(|(_, reach)| is_new(reach.object, memory)).collect();
+        // What is not agreed on yet comes first: whoever uploads it again finds it there, and waits until it is whole.
+        let unpromised = |(lineage, reach): &(Lineage, plan::Reach)| {
+            *lineage == self.expected.lineage && *reach.txids.end() > self.expected.watermark
+        };
+        if new.iter().any(unpromised) {
+            new.retain(unpromised);
+        }
         let (lineage, reach) = new.get(usize::try_from(random::below(new.len() as u64)).ok()?)?;
         // Whatever chain leads there: it was tried.
         memory.proven.insert(self.objects[reach.object].name.to_string());

@@ -1,5 +1,6 @@
 //! A place outside the cluster that outlives every node.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::world::{self, Machine};
 use super::client::SimDestination;
 use super::exchange::{Arrival, Failure};
 use super::faults::PlaceFaults;
-use super::journal::JournalEntry;
+use super::journal::{Change, JournalEntry};
 use super::plan::{self, Draws, Kind, Plan};
 use super::store::{Store, Stored};
 use super::{FORGOTTEN, STALE_LISTING};
@@ -142,6 +143,38 @@ impl Place {
         drop(state);
         self.tell("corrupted at place", &name);
         Some(name)
+    }
+
+    /// Loses one object, drawn. Answers which, `None` if there is none.
+    pub fn lose_one(&self) -> Option<String> {
+        let world = world::current();
+        let mut state = self.state();
+        let names = state.store.names();
+        let name = world.draw(Stream::Destination, |random| random.pick(&names).cloned())?;
+        state.store.lose(world.time(), &name);
+        drop(state);
+        self.tell("forgotten by place", &name);
+        Some(name)
+    }
+
+    /// Turns over one bit, drawn, of the object `name`, if it is there and whole. Answers whether it did.
+    pub fn corrupt(&self, name: &str) -> bool {
+        let world = world::current();
+        let bit = world.draw(Stream::Destination, |random| random.u64());
+        let mut state = self.state();
+        let is_damaged = !state.store.corrupted().contains(name) && state.store.corrupt(world.time(), name, bit);
+        drop(state);
+        if is_damaged {
+            self.tell("corrupted at place", name);
+        }
+        is_damaged
+    }
+
+    /// The names of all objects that were ever created, in order.
+    pub fn created(&self) -> BTreeSet<String> {
+        let journal = self.journal();
+        let created = journal.into_iter().filter(|entry| matches!(entry.change, Change::Created { .. }));
+        created.map(|entry| entry.name).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

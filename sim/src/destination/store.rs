@@ -93,11 +93,16 @@ impl Store {
         if self.objects.get(name).is_none_or(|object| object.generation != generation) {
             return false;
         }
+        self.lose(at, name);
+        true
+    }
+
+    /// Loses an object, whichever has the name.
+    pub(super) fn lose(&mut self, at: Duration, name: &str) {
         if let Some(size) = self.remove(name) {
             self.forgotten.insert(name.to_owned());
             self.note(at, Machine::SIMULATOR, name, Change::Forgotten { size });
         }
-        true
     }
 
     /// Turns over the bit `bit` (counted from the object's beginning, modulo its length). False if there is none.

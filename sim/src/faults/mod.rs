@@ -72,6 +72,7 @@ fn driver(family: FaultFamily, stage: Arc<Stage>) -> Option<BoxFuture<'static, (
         FaultFamily::Clocks => clocks::drift_and_jump(stage).boxed(),
         FaultFamily::Destinations => places::troubles(stage).boxed(),
         FaultFamily::LyingDestination => places::lies(stage).boxed(),
+        FaultFamily::RottingPlaces => places::rot(stage).boxed(),
         FaultFamily::SmallBudgets => places::strain_budgets(stage).boxed(),
         FaultFamily::Agents => hosts::agents(stage).boxed(),
         FaultFamily::Machines => hosts::machines(stage).boxed(),

@@ -133,3 +133,24 @@ pub(super) async fn lies(stage: Arc<Stage>) {
         }
     }
 }
+
+/// Destinations lose objects, or damage them, now and then; some of them the same one.
+pub(super) async fn rot(stage: Arc<Stage>) {
+    loop {
+        wait(1_500..12_000).await;
+        let places = stage.cluster.places();
+        let (index, loses, everywhere) =
+            draw(|random| (random.index(places.len()), random.chance(0.4), random.chance(0.3)));
+        let place = &places[index];
+        let name = if loses { place.lose_one() } else { place.corrupt_one() };
+        let Some(name) = name else { continue };
+        let what = if loses { "lost" } else { "damaged" };
+        strike(&stage, "object-rotten", || format!("{name} at {}, {what}", place.name()));
+        if everywhere {
+            // Whatever takes its place must not be taken from there.
+            for other in places.iter().filter(|other| other.name() != place.name()) {
+                other.corrupt(&name);
+            }
+        }
+    }
+}

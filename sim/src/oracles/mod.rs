@@ -14,6 +14,7 @@ pub mod raft;
 pub mod restored_equals_source;
 pub mod room;
 pub mod watermark;
+pub mod whole_objects;
 
 #[cfg(test)]
 mod testing;

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use seawall_host::time::{self, UnixMillis};
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
-use seawall_proto::position::{Lineage, Position};
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::object_name::{Level, ObjectName};
+use seawall_proto::position::{Lineage, Position, Txid};
 
 use super::positions::{PositionWatch, has_excused_gap};
 use crate::application::source::Source;
-use crate::oracles::{acknowledged_is_kept, restored_equals_source};
+use crate::destination::Place;
+use crate::fault_family::FaultFamily;
+use crate::oracles::{acknowledged_is_kept, restored_equals_source, watermark};
 use crate::random::Stream;
 use crate::stage::Host;
 use crate::stage::RestoreFailure;
@@ -24,6 +28,9 @@ const HEALING: Duration = Duration::from_secs(90);
 
 /// How long uploads of what is left may take.
 const UPLOADING: Duration = Duration::from_secs(180);
+
+/// How long it may take to find and replace what destinations lost or damaged: several verifications.
+const MENDING: Duration = Duration::from_secs(240);
 
 /// Earlier states compared, for each database.
 const EARLIER: usize = 3;
@@ -157,6 +164,64 @@ pub(super) async fn attaches_every_destination(stage: &Stage) {
         Ok(())
     })
     .await;
+}
+
+/// Waits until destinations that rot are mended, as far as anybody can mend them: what is promised leads to the newest
+/// state again, and of what is lost all that another honest one still has is back, or was said to be lost.
+pub(super) async fn destinations_mend(stage: &Stage) {
+    if !stage.configuration.has(FaultFamily::RottingPlaces) {
+        return;
+    }
+    within(MENDING, || {
+        let leader = stage.cluster.leader().and_then(|index| stage.cluster.nodes()[index].node());
+        let node = leader.ok_or("no node leads")?;
+        for name in node.replica().databases() {
+            let view = node.replica().database(&name).ok_or("a database is gone")?;
+            for (index, place) in stage.cluster.places().iter().enumerate().filter(|(index, _)| !stage.is_liar(*index))
+            {
+                let Some(progress) = view.destinations.get(place.name()) else { continue };
+                let promised = (Lineage(progress.lineage), Txid(progress.watermark));
+                let whole = whole_objects(place, &name);
+                let at = |error: String| format!("`{name}` at {}: {error}", place.name());
+                watermark::check(whole.iter().copied(), promised.0, promised.1).map_err(at)?;
+                let said = view.verifications.get(place.name());
+                if said.is_some_and(|said| said.problems > 0 || said.lost_transactions > 0) {
+                    continue;
+                }
+                let others = stage.cluster.places().iter().enumerate();
+                let others = others.filter(|(other, _)| *other != index && !stage.is_liar(*other));
+                let had: Vec<ObjectName> = others.flat_map(|(_, other)| whole_objects(other, &name)).collect();
+                if let Some(missing) = missing_transactions(place, &name, &had) {
+                    return Err(at(format!("{missing} was lost, another destination has it, and nothing was said")));
+                }
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// The objects of a database that are at a place and whole.
+fn whole_objects(place: &Place, name: &DatabaseName) -> Vec<ObjectName> {
+    let corrupted = place.corrupted();
+    let names = place.names().into_iter().filter(|object| !corrupted.contains(object));
+    names.filter_map(|object| object.strip_prefix(&format!("{name}/"))?.parse().ok()).collect()
+}
+
+/// An object of level 0 that a place lost and that `had` has, if its transactions are not there in other objects.
+fn missing_transactions(place: &Place, name: &DatabaseName, had: &[ObjectName]) -> Option<ObjectName> {
+    let there: Vec<ObjectName> =
+        place.names().into_iter().filter_map(|it| it.strip_prefix(&format!("{name}/"))?.parse().ok()).collect();
+    let lost = place.forgotten().into_iter().filter_map(|it| it.strip_prefix(&format!("{name}/"))?.parse().ok());
+    let is_there = |lost: &ObjectName| {
+        (lost.first.0..=lost.last.0).all(|txid| {
+            let holds = |it: &&ObjectName| {
+                it.level == Level::Log && it.lineage == lost.lineage && (it.first.0..=it.last.0).contains(&txid)
+            };
+            there.iter().any(|it| holds(&it))
+        })
+    };
+    lost.into_iter().find(|lost: &ObjectName| lost.level == Level::Log && had.contains(lost) && !is_there(lost))
 }
 
 /// Restores every database from everywhere and compares it with the truth. Applications must not write meanwhile.
@@ -293,6 +358,8 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
             Ok(given) => given,
             // A destination whose leader never had the log goes on from a snapshot; the gap shows.
             Err(RestoreFailure::Refused(_)) if has_excused_gap(stage) => continue,
+            // What two of them lose is lost, and what nobody has read lately is not found yet; so is what a node fetches.
+            Err(RestoreFailure::Refused(_)) if stage.configuration.has(FaultFamily::RottingPlaces) => continue,
             // It may have lost anything, but what it gives must be true.
             Err(RestoreFailure::Refused(_)) if matches!(origin, Origin::Place(index) if stage.is_liar(index)) => {
                 continue;

@@ -5,6 +5,7 @@ mod finale;
 mod image_watch;
 mod independence_watch;
 mod log_watch;
+mod place_watch;
 mod play;
 mod positions;
 mod raft_watch;

@@ -11,6 +11,7 @@ use super::finale::{self, Expect, Origin};
 use super::image_watch;
 use super::independence_watch;
 use super::log_watch;
+use super::place_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
 use crate::application::directory::TemporaryDirectory;
@@ -72,6 +73,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
         spawn_owned(look(stage.clone(), watch.clone())),
         spawn_owned(restore(stage.clone(), watch.clone())),
         spawn_owned(log_watch::watch(stage.clone())),
+        spawn_owned(place_watch::watch(stage.clone())),
     ];
     for index in 0..stage.cluster.nodes().len() {
         stage.cluster.launch(index);
@@ -101,6 +103,7 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     log_watch::look_at_all(&stage).await;
     faults::read_rotten_images(&stage).await;
     finale::images_heal(&stage).await;
+    finale::destinations_mend(&stage).await;
     finale::gives_everything_back(&stage, &watch).await;
     watch.compare_with_sources(&stage);
     drop((supervisor, consensus, images, space));

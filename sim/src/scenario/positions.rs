@@ -11,6 +11,7 @@ use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::v1::DestinationProgress;
 
 use super::times_watch::TimesWatch;
+use crate::fault_family::FaultFamily;
 use crate::oracles::one_checksum::Positions;
 use crate::oracles::one_writer::Claims;
 use crate::oracles::{chain, history_is_source, watermark};
@@ -144,8 +145,13 @@ impl PositionWatch {
         }
         self.state().watermarks.insert(key, reached);
         let prefix = format!("{name}/");
-        let objects = place.objects_below(&prefix).into_iter();
-        let objects = objects.filter_map(|object| object.name.strip_prefix(&prefix)?.parse::<ObjectName>().ok());
+        // Of what rots all counts that ever was there: what became of it is nobody's fault.
+        let names: Vec<String> = if stage.configuration.has(FaultFamily::RottingPlaces) {
+            place.created().into_iter().collect()
+        } else {
+            place.objects_below(&prefix).into_iter().map(|object| object.name).collect()
+        };
+        let objects = names.iter().filter_map(|name| name.strip_prefix(&prefix)?.parse::<ObjectName>().ok());
         let objects: Vec<ObjectName> = objects.collect();
         let violate = |property, error| {
             world::current().violate(property, format!("`{name}` at {}: {error}", place.name()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use seawall_host::net::Address;
 use seawall_host::{process, task, time};
 use seawall_node::config::{MemberConfig, NodeConfig};
+use seawall_node::destination::VerificationOptions;
 use seawall_node::node::{Node, NodeParts};
 use tokio::sync::Notify;
 
@@ -177,9 +178,13 @@ impl Cluster {
         };
         let world = world::current();
         let intervals = &self.configuration.upload_intervals;
+        let interval = Some(self.configuration.verify_interval);
+        let verification = VerificationOptions { interval, ..VerificationOptions::default() };
+        let destinations = self.places.iter().zip(intervals);
+        let destinations = destinations.map(|(place, interval)| place.named(*interval, verification.clone()));
         let parts = NodeParts {
             open_kv: SimKv::opener(&world.disk_of(it.machine)),
-            destinations: self.places.iter().zip(intervals).map(|(place, interval)| place.named(*interval)).collect(),
+            destinations: destinations.collect(),
             sizes: self.configuration.sizes.clone(),
             metrics: None,
         };

@@ -11,7 +11,7 @@ use seawall_node::node::NodeSizes;
 use seawall_node::store::image::ImageOptions;
 use seawall_node::store::log::LogOptions;
 
-use crate::fault_family::FaultFamily::{self, SmallBudgets};
+use crate::fault_family::FaultFamily::{self, RottingPlaces, SmallBudgets};
 use crate::random::{Random, Stream};
 use crate::report::RunOptions;
 
@@ -38,6 +38,8 @@ pub struct Configuration {
     pub disk_bytes: u64,
     /// What each node's data may take of it.
     pub disk: DiskConfig,
+    /// How often destinations are verified.
+    pub verify_interval: Duration,
 }
 
 impl Configuration {
@@ -50,8 +52,11 @@ impl Configuration {
         let destinations = random.range(1..4) as usize;
         // Some runs are almost quiet, some have nearly everything at once.
         let share = *random.pick(&[0.1, 0.25, 0.4, 0.6]).unwrap_or(&0.3);
-        let mut chosen: BTreeSet<FaultFamily> =
-            FaultFamily::all().iter().copied().filter(|it| *it != SmallBudgets && random.chance(share)).collect();
+        let mut chosen: BTreeSet<FaultFamily> = FaultFamily::all()
+            .iter()
+            .copied()
+            .filter(|it| ![SmallBudgets, RottingPlaces].contains(it) && random.chance(share))
+            .collect();
         if random.chance(0.15) {
             // Together they bring what chance seldom does: transactions in parts that are cut off, and nodes so far
             // behind that they need what is left of those. Where nothing is lost, all parts travel at one moment.
@@ -79,6 +84,12 @@ impl Configuration {
                 }
             }
         }
+        let verify_interval = Duration::from_millis(random.range(5_000..20_000));
+        let only_destinations = families.iter().all(|family| FaultFamily::ABOUT_DESTINATIONS.contains(family));
+        let rots = random.chance(0.25) && !options.without.contains(&RottingPlaces);
+        if rots && !(families.contains(&SmallBudgets) && only_destinations) {
+            families.insert(RottingPlaces);
+        }
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             hosts,
@@ -90,6 +101,7 @@ impl Configuration {
             agent_sizes,
             disk_bytes: 256 << 20,
             disk,
+            verify_interval,
         }
     }
 
@@ -185,7 +197,7 @@ impl fmt::Display for Configuration {
             f,
             "{} nodes, {} hosts with {} databases each, destinations [{}], log pieces of {} bytes, a Raft snapshot each \
              {} bytes with {} entries kept, windows of {} bytes or {} segments, object snapshots from {} bytes or {:?}; \
-             parts of {} bytes, segments above {} bytes sent once; a disk budget of {}, {}% of it for destinations; faults: {}",
+             parts of {} bytes, segments above {} bytes sent once; a disk budget of {}, {}% of it for destinations, verified each {:?}; faults: {}",
             self.nodes,
             self.hosts,
             self.databases,
@@ -201,6 +213,7 @@ impl fmt::Display for Configuration {
             self.agent_sizes.kept_bytes,
             self.disk.budget.unwrap_or(self.disk_bytes),
             self.disk.destination_share,
+            self.verify_interval,
             if families.is_empty() { "none".to_owned() } else { families.join(", ") },
         )
     }
