@@ -176,7 +176,7 @@ impl Node {
             Arc::new(move |database, destination| lanes.request_snapshot(database, destination)),
             config.data_dir.join("verify"),
         )
-        .await?;
+        .await;
         let receipts = Arc::new(fanout.handle());
         let routes = started
             .routes

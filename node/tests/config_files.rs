@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use seawall_host::net::Address;
 use seawall_node::config::{AgentConfig, ConfigError, DiskConfig, NodeConfig};
+use seawall_node::destination::VerificationOptions;
+use seawall_node::restore::IntegrityCheck;
 
 const NODE: &str = r#"node: { id: 1, data-dir: ./n1, listen: 127.0.0.1:7400, http: 127.0.0.1:7480 }
 cluster:
@@ -119,6 +121,23 @@ fn values_are_expanded_before_they_are_parsed() {
 }
 
 #[test]
+fn destinations_are_verified_once_a_day_unless_told() {
+    let verification =
+        |key: &str| node(&NODE.replace("upload-interval: 10s", key)).unwrap().destinations[0].verification.clone();
+    let default = verification("upload-interval: 10s");
+    assert_eq!(default, VerificationOptions::default());
+    assert_eq!((default.interval, default.bandwidth), (Some(Duration::from_hours(24)), 16 << 20));
+    assert_eq!(verification("verify-interval: 0s").interval, None);
+    let chosen = verification("verify-interval: 6h, verify-bandwidth: 2MiB, verify-integrity-check: full");
+    let expected = VerificationOptions {
+        interval: Some(Duration::from_hours(6)),
+        bandwidth: 2 << 20,
+        integrity_check: IntegrityCheck::Full,
+    };
+    assert_eq!(chosen, expected);
+}
+
+#[test]
 fn relative_file_urls_start_at_the_configuration_file() {
     let config = node(&NODE.replace("file:///backups", "file://./backups/a")).unwrap();
     assert_eq!(config.destinations[0].url, "file:///etc/seawall/backups/a");
@@ -158,6 +177,11 @@ fn contradictions_are_refused() {
         ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 24h"),
         ("upload-interval: 10s", "upload-interval: soon", 6, "10s"),
+        ("upload-interval: 10s", "verify-interval: 2000000h", 6, "within 1s and a year, nor 0s (never)"),
+        ("upload-interval: 10s", "verify-interval: 10ms", 6, "within 1s and a year"),
+        ("upload-interval: 10s", "verify-bandwidth: 1KiB", 6, "verify-bandwidth: `1KiB` is too little: 64KiB at least"),
+        ("upload-interval: 10s", "verify-bandwidth: fast", 6, "write 512MiB"),
+        ("upload-interval: 10s", "verify-integrity-check: deep", 6, "none of none, quick, full"),
         ("upload-interval: 10s", "region: eu", 6, "has no region: remove them"),
         ("region: us-east-1", "host-key: x", 7, "`host-key` means nothing to s3://"),
         ("region: us-east-1", "timeout: soon", 7, "timeout"),

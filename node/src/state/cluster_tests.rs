@@ -297,3 +297,33 @@ proptest! {
         prop_assert_eq!(&ClusterState::from_manifest(state.to_manifest()).unwrap(), &state);
     }
 }
+
+#[test]
+fn of_verifications_the_newest_counts_and_is_in_the_manifest() {
+    let mut state = ClusterState::default();
+    state.apply(&claim(1), 1, 0);
+    let found = |time_ms, lineage, text: &str| v1::Command {
+        command: Some(Command::Progress(v1::ProgressCommand {
+            verifications: vec![v1::VerificationResult {
+                database: "app".to_owned(),
+                destination: "s3".to_owned(),
+                lineage,
+                time_ms,
+                problems: 1,
+                text: text.to_owned(),
+                ..v1::VerificationResult::default()
+            }],
+            ..v1::ProgressCommand::default()
+        })),
+    };
+    for (index, command) in
+        [found(5, 1, "new"), found(4, 1, "old"), found(5, 1, "again"), found(6, 2, "none")].into_iter().enumerate()
+    {
+        state.apply(&command, index as u64 + 2, 0);
+    }
+    let known = |state: &ClusterState| state.databases().values().next().unwrap().verifications["s3"].clone();
+    assert_eq!((known(&state).time_ms, known(&state).text.as_str()), (5, "new"));
+    state.apply(&found(7, 1, &"ä".repeat(1000)), 9, 0);
+    assert_eq!(known(&state).text, "ä".repeat(150), "texts are bounded");
+    assert_eq!(ClusterState::from_manifest(state.to_manifest()), Ok(state));
+}

@@ -163,7 +163,7 @@ impl Healer<'_> {
             };
             match created {
                 Ok(creation) => return Ok(creation),
-                Err(DestinationError::Unavailable { .. }) if attempt < ATTEMPTS => {
+                Err(DestinationError::Unavailable { .. } | DestinationError::Source { .. }) if attempt < ATTEMPTS => {
                     time::sleep(ATTEMPT_PAUSE * attempt).await;
                     attempt += 1;
                 }

@@ -185,13 +185,18 @@ pub(super) async fn destinations_mend(stage: &Stage) {
                 let at = |error: String| format!("`{name}` at {}: {error}", place.name());
                 watermark::check(whole.iter().copied(), promised.0, promised.1).map_err(at)?;
                 let said = view.verifications.get(place.name());
-                if said.is_some_and(|said| said.problems > 0 || said.lost_transactions > 0) {
+                let said = said.ok_or_else(|| at("it was never verified".to_owned()))?;
+                if said.problems > 0 || said.lost_transactions > 0 {
                     continue;
                 }
                 let others = stage.cluster.places().iter().enumerate();
                 let others = others.filter(|(other, _)| *other != index && !stage.is_liar(*other));
                 let had: Vec<ObjectName> = others.flat_map(|(_, other)| whole_objects(other, &name)).collect();
-                if let Some(missing) = missing_transactions(place, &name, &had) {
+                // History may begin anywhere; what was seen once has to stay.
+                let is_promised = |lost: &ObjectName| {
+                    lost.lineage == promised.0 && lost.first.0 >= said.first_txid && lost.last <= promised.1
+                };
+                if let Some(missing) = missing_transactions(place, &name, &had, is_promised) {
                     return Err(at(format!("{missing} was lost, another destination has it, and nothing was said")));
                 }
             }
@@ -208,20 +213,24 @@ fn whole_objects(place: &Place, name: &DatabaseName) -> Vec<ObjectName> {
     names.filter_map(|object| object.strip_prefix(&format!("{name}/"))?.parse().ok()).collect()
 }
 
-/// An object of level 0 that a place lost and that `had` has, if its transactions are not there in other objects.
-fn missing_transactions(place: &Place, name: &DatabaseName, had: &[ObjectName]) -> Option<ObjectName> {
-    let there: Vec<ObjectName> =
-        place.names().into_iter().filter_map(|it| it.strip_prefix(&format!("{name}/"))?.parse().ok()).collect();
-    let lost = place.forgotten().into_iter().filter_map(|it| it.strip_prefix(&format!("{name}/"))?.parse().ok());
-    let is_there = |lost: &ObjectName| {
-        (lost.first.0..=lost.last.0).all(|txid| {
-            let holds = |it: &&ObjectName| {
-                it.level == Level::Log && it.lineage == lost.lineage && (it.first.0..=it.last.0).contains(&txid)
-            };
-            there.iter().any(|it| holds(&it))
-        })
+/// An object of level 0 that a place lost, that was promised and that `had` has, if its transactions are not there in
+/// other objects.
+fn missing_transactions(
+    place: &Place,
+    name: &DatabaseName,
+    had: &[ObjectName],
+    is_promised: impl Fn(&ObjectName) -> bool,
+) -> Option<ObjectName> {
+    let parse = |object: String| object.strip_prefix(&format!("{name}/"))?.parse::<ObjectName>().ok();
+    let there: Vec<ObjectName> = place.names().into_iter().filter_map(parse).collect();
+    let holds = |it: &ObjectName, lineage: Lineage, txid: u64| {
+        it.level == Level::Log && it.lineage == lineage && (it.first.0..=it.last.0).contains(&txid)
     };
-    lost.into_iter().find(|lost: &ObjectName| lost.level == Level::Log && had.contains(lost) && !is_there(lost))
+    let is_there = |lost: &ObjectName| {
+        (lost.first.0..=lost.last.0).all(|txid| there.iter().any(|it| holds(it, lost.lineage, txid)))
+    };
+    let mut lost = place.forgotten().into_iter().filter_map(parse);
+    lost.find(|lost| lost.level == Level::Log && is_promised(lost) && had.contains(lost) && !is_there(lost))
 }
 
 /// Restores every database from everywhere and compares it with the truth. Applications must not write meanwhile.

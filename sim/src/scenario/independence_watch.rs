@@ -25,7 +25,8 @@ const AGENTS: [FaultFamily; 4] =
 
 /// Looks until it is dropped.
 pub(super) async fn watch(stage: Arc<Stage>) {
-    if FaultFamily::DELAYING.iter().any(|family| stage.configuration.has(*family)) {
+    let delaying = FaultFamily::DELAYING.iter().chain(&[FaultFamily::RottingPlaces]);
+    if delaying.copied().any(|family| stage.configuration.has(family)) {
         return;
     }
     let agents_are_calm = !AGENTS.iter().any(|family| stage.configuration.has(*family));
