@@ -12,9 +12,12 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use history::History;
 use proptest::prelude::*;
+use seawall_node::restore::plan::{Goal, plan};
 use seawall_node::restore::{
-    Breadth, ByteStream, Finding, Listing, PartRead, Progress, Report, RestoreSource, SourceError, SourceObject, verify,
+    Breadth, ByteStream, FaultCause, Finding, Listing, PartRead, Progress, Reached, Report, RestoreSource, SourceError,
+    SourceObject, prove_chain, verify,
 };
+use seawall_proto::checksum::Checksum;
 use seawall_proto::object_name::{Level, ObjectName};
 use seawall_proto::position::{Lineage, PageNumber, PageSize, Position, Txid};
 use seawall_proto::segment::{SegmentEncoder, SegmentHeader, SegmentKind};
@@ -192,6 +195,45 @@ fn a_newest_state_that_nothing_leads_to_is_told() {
     assert!(run(&source, true).is_sound());
 }
 
+/// Goes to `txid` as a restore does; answers where that leads, or which object is at fault.
+fn arrive(source: &Memory, txid: u64, known: Option<Checksum>) -> Result<Reached, String> {
+    seawall_host::real::install();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let objects = source.list(Breadth::Wide).await.unwrap().objects;
+        let plan = plan(&objects, |_| true, Lineage(1), None, Goal::Exactly(Txid(txid))).unwrap();
+        let known = move |_: Lineage, at: Txid| known.filter(|_| at == Txid(txid));
+        match prove_chain(source, &objects, &plan, &known).await {
+            Ok(reached) => Ok(reached),
+            Err(fault) => {
+                assert!(matches!(fault.cause, FaultCause::Damaged(_)), "{fault:?}");
+                Err(objects[fault.object].name.to_string())
+            }
+        }
+    })
+}
+
+#[test]
+fn a_chain_breaks_at_the_damaged_object_and_at_what_the_cluster_knows_better() {
+    let history = History::random(20, 5);
+    let whole = Memory::of([history.log(1, 9), history.snapshot(7), history.log(10, 20)]);
+    let reached = arrive(&whole, 15, Some(history.position(15).checksum)).unwrap();
+    assert_eq!((reached.position, reached.whole.len()), (history.position(15), 3));
+    let last = history.log(10, 20).0.to_string();
+    assert_eq!(arrive(&whole, 15, Some(history.position(14).checksum)), Err(last.clone()));
+    for name in whole.objects.keys() {
+        let mut source = whole.clone();
+        let bytes = &mut source.objects.get_mut(name).unwrap().1;
+        let mut rotten = bytes.to_vec();
+        rotten[bytes.len() / 2] ^= 16;
+        *bytes = rotten.into();
+        assert_eq!(arrive(&source, 15, None), Err(name.clone()));
+    }
+    // Whole by itself: only the pages show it.
+    let lies = Memory::of([history.log(1, 5), lying(&history, 6), history.log(7, 9)]);
+    assert_eq!(arrive(&lies, 8, None), Err(history.log(6, 6).0.to_string()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -227,9 +269,14 @@ proptest! {
         });
         let mut objects: Vec<_> = objects.collect();
         objects.push(history.log(1, 4));
-        let report = run(&Memory::of(objects), true);
+        let source = Memory::of(objects);
+        let report = run(&source, true);
         prop_assert!(report.damaged.is_empty(), "{:?}", report.damaged);
         let states: u64 = report.history.lineages[0].runs.iter().map(|timed| timed.run.states).sum();
         prop_assert_eq!(report.states, states);
+        for timed in &report.history.lineages[0].runs {
+            let last = timed.run.last.0;
+            prop_assert_eq!(arrive(&source, last, None).unwrap().position, history.position(last));
+        }
     }
 }
