@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use seawall_host::net::Address;
 use seawall_node::config::{AgentConfig, ConfigError, DiskConfig, NodeConfig};
-use seawall_node::destination::VerificationOptions;
+use seawall_node::destination::{Deletion, Retention, VerificationOptions, Windows};
 use seawall_node::restore::IntegrityCheck;
 
 const NODE: &str = r#"node: { id: 1, data-dir: ./n1, listen: 127.0.0.1:7400, http: 127.0.0.1:7480 }
@@ -60,7 +60,7 @@ fn takes_the_documented_node_file() {
     let addresses: Vec<Address> = (7400..7403).map(|port| format!("127.0.0.1:{port}").parse().unwrap()).collect();
     assert_eq!(members, [(1, &addresses[0]), (2, &addresses[1]), (3, &addresses[2])]);
     assert_eq!(config.destinations[0].url, "file:///backups");
-    assert_eq!(config.destinations[0].upload_interval, Duration::from_secs(10));
+    assert_eq!(config.destinations[0].windows.upload_interval, Duration::from_secs(10));
     let s3 = &config.destinations[1];
     let options = &s3.options;
     assert_eq!((s3.url.as_str(), options.endpoint.as_deref()), ("s3://bucket/prefix", Some("http://127.0.0.1:8333")));
@@ -162,6 +162,39 @@ fn unknown_keys_are_refused_with_line_and_nearest_key() {
 }
 
 #[test]
+fn history_is_cut_and_kept_as_each_destination_says() {
+    let config = node(NODE).unwrap();
+    assert_eq!(config.destinations[0].windows, Windows::default());
+    assert_eq!(config.destinations[0].retention, Retention::default());
+    let text = NODE.replacen(
+        "upload-interval: 10s",
+        "upload-size: 1MiB, level-1-interval: 1m, level-2-interval: 0s, snapshot-interval: 12h, snapshot-size: 1GB, \
+         retention: 48h, retention-snapshots: 3, retention-grace: 30m, delete: never",
+        1,
+    );
+    let hours = Duration::from_hours;
+    let config = node(&text).unwrap();
+    let windows = Windows {
+        upload_interval: Duration::from_secs(10),
+        upload_bytes: 1 << 20,
+        level_one_interval: Duration::from_mins(1),
+        level_two_interval: Duration::ZERO,
+        snapshot_interval: hours(12),
+        snapshot_min_bytes: 1_000_000_000,
+    };
+    assert_eq!(config.destinations[0].windows, windows);
+    let retention = Retention {
+        age: hours(48),
+        snapshots: 3,
+        transactions: hours(24),
+        level_one: hours(48),
+        grace: Duration::from_mins(30),
+        deletion: Deletion::Never,
+    };
+    assert_eq!(config.destinations[0].retention, retention);
+}
+
+#[test]
 fn contradictions_are_refused() {
     for (from, to, line, says) in [
         ("node: { id: 1", "node: { id: 4", 1, "not among cluster.nodes (1, 2, 3)"),
@@ -174,9 +207,27 @@ fn contradictions_are_refused() {
         ("name: s3", "name: local", 7, "stands on line 6"),
         ("name: s3", "name: all", 7, "none of all, node, quorum"),
         ("name: s3", "name: \"a b\"", 7, "letters"),
-        ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 24h"),
-        ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 24h"),
+        ("upload-interval: 10s", "upload-interval: 1ms", 6, "within 100ms and 1day"),
+        ("upload-interval: 10s", "upload-interval: 25h", 6, "within 100ms and 1day"),
         ("upload-interval: 10s", "upload-interval: soon", 6, "10s"),
+        ("upload-interval: 10s", "upload-size: 16", 6, "between 64KiB and 1GiB"),
+        ("upload-interval: 10s", "upload-size: 2GiB", 6, "between 64KiB and 1GiB"),
+        ("upload-interval: 10s", "level-1-interval: 2h", 6, "not longer than level-1-interval, 2h"),
+        ("upload-interval: 10s", "level-2-interval: 5m", 6, "not longer than level-1-interval, 5m"),
+        ("upload-interval: 10s", "snapshot-interval: 30m", 6, "not longer than level-2-interval, 1h"),
+        ("upload-interval: 10s", "snapshot-interval: 1s", 6, "within 1m and"),
+        ("upload-interval: 10s", "snapshot-size: much", 6, "not a number of bytes"),
+        ("upload-interval: 10s", "retention: for ever", 6, "retention"),
+        ("upload-interval: 10s", "retention: 1h, retention-level-1: 2h", 6, "longer than retention"),
+        (
+            "upload-interval: 10s",
+            "retention-level-1: 1h, retention-transactions: 2h",
+            6,
+            "longer than retention-level-1",
+        ),
+        ("upload-interval: 10s", "retention-snapshots: 0", 6, "never deleted"),
+        ("upload-interval: 10s", "retention-grace: 1s", 6, "within 1m and"),
+        ("upload-interval: 10s", "delete: perhaps", 6, "neither expired nor never"),
         ("upload-interval: 10s", "verify-interval: 2000000h", 6, "within 1s and a year, nor 0s (never)"),
         ("upload-interval: 10s", "verify-interval: 10ms", 6, "within 1s and a year"),
         ("upload-interval: 10s", "verify-bandwidth: 1KiB", 6, "verify-bandwidth: `1KiB` is too little: 64KiB at least"),

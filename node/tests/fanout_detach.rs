@@ -18,7 +18,6 @@ const LIMIT: u64 = 100 << 10;
 fn start(log: &TestLog, places: Vec<NamedDestination>) -> Fanout {
     seawall_host::real::install();
     let options = FanoutOptions {
-        snapshot_min_bytes: 1 << 30,
         progress_interval: SHORT,
         retry_first: Duration::from_millis(10),
         retry_most: Duration::from_millis(50),

@@ -19,8 +19,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn options() -> FanoutOptions {
     FanoutOptions {
-        window_bytes: 64 << 10,
-        snapshot_min_bytes: 1 << 30,
         progress_interval: SHORT,
         retry_first: Duration::from_millis(10),
         retry_most: Duration::from_millis(50),
@@ -231,8 +229,9 @@ async fn a_log_that_lost_what_comes_next_is_bridged_by_a_snapshot() {
 #[tokio::test]
 async fn snapshots_are_taken_when_more_was_written_than_there_is() {
     let (log, place) = (TestLog::leader(), TestPlace::new());
-    let options = FanoutOptions { snapshot_min_bytes: 40 << 10, ..options() };
-    let _fanout = start(options, &log, vec![place.named("a", SHORT)]);
+    let mut destination = place.named("a", SHORT);
+    destination.windows.snapshot_min_bytes = 40 << 10;
+    let _fanout = start(options(), &log, vec![destination]);
     let mut head = Txid::NONE;
     for _ in 0..40 {
         head = log.commit(&name("app"), 1, 20);

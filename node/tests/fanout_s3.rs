@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fanout_double::{TestLog, name, rebuild, until};
 use s3_server::{BUCKET, S3Server};
-use seawall_node::destination::{FileDestination, NamedDestination, VerificationOptions, open_url};
+use seawall_node::destination::{FileDestination, NamedDestination, Retention, VerificationOptions, Windows, open_url};
 use seawall_node::fanout::{Fanout, FanoutOptions, LaneState};
 use seawall_proto::position::Txid;
 
@@ -22,17 +22,20 @@ async fn an_s3_server_that_stops_delays_nothing_else_and_catches_up() {
     let directory = tempfile::tempdir().unwrap();
     let local = Arc::new(FileDestination::new(directory.path()));
     let remote = open_url(&format!("s3://{BUCKET}/fanout"), &server.options(), &|_| None).unwrap();
-    let upload_interval = Duration::from_millis(50);
+    let windows = Windows { upload_interval: Duration::from_millis(50), upload_bytes: 256 << 10, ..Windows::default() };
+    let retention = Retention::default();
     let places = vec![
         NamedDestination {
             name: "local".to_owned(),
-            upload_interval,
+            windows: windows.clone(),
+            retention: retention.clone(),
             verification: VerificationOptions::default(),
             destination: Arc::clone(&local) as _,
         },
         NamedDestination {
             name: "s3".to_owned(),
-            upload_interval,
+            windows,
+            retention,
             verification: VerificationOptions::default(),
             destination: Arc::clone(&remote),
         },
@@ -41,7 +44,6 @@ async fn an_s3_server_that_stops_delays_nothing_else_and_catches_up() {
     let options = FanoutOptions {
         progress_interval: Duration::from_millis(50),
         retry_most: Duration::from_secs(2),
-        window_bytes: 256 << 10,
         ..FanoutOptions::default()
     };
     let fanout = Fanout::start(options, places, Arc::new(log.clone()), Arc::new(log.clone()));

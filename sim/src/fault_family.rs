@@ -54,6 +54,8 @@ pub enum FaultFamily {
     Snapshots,
     /// Tiny limits: windows, payloads, pieces, queues.
     SmallSizes,
+    /// Merged objects every few seconds, and history that expires after a few more.
+    ShortHistory,
     /// A small disk budget, destinations that stay away until they outgrow their share of it, and followers that run
     /// out of it.
     SmallBudgets,

@@ -183,6 +183,26 @@ pub const MUTANTS: &[Mutant] = &[
         "Transactions that left the log before they were uploaded count as uploaded.",
         "The watermark tells what a destination can give back",
     ),
+    mutant(
+        "merged-keeps-a-page-beyond-the-size",
+        "A merged object says that the database is one page larger than it is.",
+        "Never a wrong database; every destination gives every database back",
+    ),
+    mutant(
+        "merged-from-the-wrong-state",
+        "A merged object lacks the pages of the transaction that it begins with.",
+        "Never a wrong database; every destination gives every database back",
+    ),
+    mutant(
+        "floor-past-the-last-snapshot",
+        "Retention raises the floor of snapshots past the newest one.",
+        "The watermark tells what a destination can give back",
+    ),
+    mutant(
+        "deleted-before-decreed",
+        "What has expired is deleted as soon as that is found, whatever becomes of the decree.",
+        "A stale leader does no harm: only what lies below a decreed floor is deleted",
+    ),
     mutant("destinations-take-turns", "All destinations upload one after the other.", "Destinations are independent"),
     mutant(
         "append-waits-for-destinations",

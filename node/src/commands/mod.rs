@@ -11,6 +11,7 @@ mod node;
 mod progress;
 mod restore;
 mod restore_sources;
+mod retention;
 mod source_args;
 mod status;
 mod sync;
@@ -50,6 +51,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Verify what a cluster or a destination holds.
     Verify(verify::VerifyArgs),
+    /// Show what has expired at destinations and would be deleted.
+    Retention(retention::RetentionArgs),
     /// Show the cluster: nodes, databases, destinations.
     Status(status::StatusArgs),
     /// List the databases of a cluster.
@@ -92,6 +95,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Command::Sync(args) => args.run().await,
             Command::Status(args) => args.run().await,
             Command::Databases(args) => args.run().await,
+            Command::Retention(args) => args.run().await,
             Command::Verify(args) => args.run().await,
             Command::Version(args) => args.run(),
         }

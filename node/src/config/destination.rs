@@ -9,20 +9,16 @@ use serde_saphyr::Spanned;
 
 use super::disk::bytes;
 use super::document::{ConfigError, Document, Raw, line};
+use super::history;
 use crate::destination::{
     self, DestinationConfig, DestinationOptions, InvalidDestination, Secret, VerificationOptions,
 };
-
-/// How long a window of level 0 may stay open, from the shortest to the longest.
-const UPLOAD_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 
 /// How often a destination may be verified, from the most to the least often.
 const VERIFY_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 366);
 
 /// With less, one verification of a database that is not tiny takes longer than the longest interval.
 const LEAST_VERIFY_BANDWIDTH: u64 = 64 << 10;
-
-const DEFAULT_UPLOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The destinations of a configuration file.
 pub(super) fn parse_destinations(
@@ -53,17 +49,8 @@ pub(super) fn parse_destinations(
 fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
     let name = document.text(&raw.name)?;
     let url = document.url(&raw.url)?;
-    let upload_interval = match &raw.upload_interval {
-        None => DEFAULT_UPLOAD_INTERVAL,
-        Some(raw) => {
-            let interval = duration(document, "upload-interval", raw)?;
-            if !UPLOAD_INTERVALS.contains(&interval) {
-                let problem = format!("upload-interval: `{}` is not within 100ms and 24h", raw.value);
-                return Err(document.at(line(raw), problem));
-            }
-            interval
-        }
-    };
+    let windows = history::windows(document, raw)?;
+    let retention = history::retention(document, raw)?;
     match (&raw.access_key_id, &raw.secret_access_key) {
         (Some(raw), None) => return Err(document.at(line(raw), "access-key-id needs a secret-access-key beside it")),
         (None, Some(raw)) => return Err(document.at(line(raw), "secret-access-key needs an access-key-id beside it")),
@@ -71,7 +58,7 @@ fn parse_destination(document: &Document<'_>, raw: &RawDestination) -> Result<De
     }
     let options = parse_options(document, raw)?;
     let verification = parse_verification(document, raw)?;
-    let config = DestinationConfig { name, url, upload_interval, verification, options };
+    let config = DestinationConfig { name, url, windows, retention, verification, options };
     // Opened once here, so that a mistake is reported with its line; nothing is connected to.
     destination::open(&config, document.environment()).map_err(|error| {
         let at = if matches!(error, InvalidDestination::Name(_)) { &raw.name } else { &raw.url };
@@ -85,7 +72,7 @@ fn parse_verification(document: &Document<'_>, raw: &RawDestination) -> Result<V
     let interval = match &raw.verify_interval {
         None => default.interval,
         Some(raw) => {
-            let interval = duration(document, "verify-interval", raw)?;
+            let interval = document.duration("verify-interval", raw)?;
             if !interval.is_zero() && !VERIFY_INTERVALS.contains(&interval) {
                 let problem = format!("verify-interval: `{}` is not within 1s and a year, nor 0s (never)", raw.value);
                 return Err(document.at(line(raw), problem));
@@ -111,7 +98,7 @@ fn parse_options(document: &Document<'_>, raw: &RawDestination) -> Result<Destin
     };
     Ok(DestinationOptions {
         endpoint: text(&raw.endpoint)?,
-        timeout: raw.timeout.as_ref().map(|raw| duration(document, "timeout", raw)).transpose()?,
+        timeout: raw.timeout.as_ref().map(|raw| document.duration("timeout", raw)).transpose()?,
         ca_file: path("ca-file", &raw.ca_file)?,
         storage_class: text(&raw.storage_class)?,
         region: text(&raw.region)?,
@@ -133,19 +120,24 @@ fn parse_options(document: &Document<'_>, raw: &RawDestination) -> Result<Destin
     })
 }
 
-fn duration(document: &Document<'_>, key: &str, raw: &Raw) -> Result<Duration, ConfigError> {
-    let text = document.text(raw)?;
-    let parsed = humantime::parse_duration(&text);
-    parsed.map_err(|error| document.at(line(raw), format!("{key}: `{text}`: {error}; write 10s, 1m 30s, 1h …")))
-}
-
 /// A destination as it stands in the file.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct RawDestination {
-    name: Spanned<String>,
+    pub(super) name: Spanned<String>,
     url: Spanned<String>,
-    upload_interval: Option<Spanned<String>>,
+    pub(super) upload_interval: Option<Spanned<String>>,
+    pub(super) upload_size: Option<Spanned<String>>,
+    pub(super) level_1_interval: Option<Spanned<String>>,
+    pub(super) level_2_interval: Option<Spanned<String>>,
+    pub(super) snapshot_interval: Option<Spanned<String>>,
+    pub(super) snapshot_size: Option<Spanned<String>>,
+    pub(super) retention: Option<Spanned<String>>,
+    pub(super) retention_snapshots: Option<Spanned<String>>,
+    pub(super) retention_transactions: Option<Spanned<String>>,
+    pub(super) retention_level_1: Option<Spanned<String>>,
+    pub(super) retention_grace: Option<Spanned<String>>,
+    pub(super) delete: Option<Spanned<String>>,
     verify_interval: Option<Spanned<String>>,
     verify_bandwidth: Option<Spanned<String>>,
     verify_integrity_check: Option<Spanned<String>>,

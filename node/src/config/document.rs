@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error, Spanned};
@@ -94,6 +95,13 @@ impl<'a> Document<'a> {
             return Err(self.at(raw.referenced.line(), format!("{key}: a path is needed")));
         }
         Ok(self.base.join(text).components().collect())
+    }
+
+    /// A time span, such as `1h 30m`.
+    pub(super) fn duration(&self, key: &str, raw: &Raw) -> Result<Duration, ConfigError> {
+        let text = self.text(raw)?;
+        let parsed = humantime::parse_duration(&text);
+        parsed.map_err(|error| self.at(line(raw), format!("{key}: `{text}`: {error}; write 10s, 1m 30s, 1h …")))
     }
 
     /// A URL with the path of `file://` made absolute from the directory of the file.

@@ -6,7 +6,9 @@ mod destination;
 mod disk;
 mod document;
 mod expand;
+mod history;
 mod node;
+mod size;
 
 pub use agent::{AgentConfig, DatabaseConfig};
 pub use disk::DiskConfig;

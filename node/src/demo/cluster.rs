@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 
 use crate::config::{DiskConfig, MemberConfig, NodeConfig};
-use crate::destination::{DestinationConfig, DestinationOptions, VerificationOptions};
+use crate::destination::{DestinationConfig, DestinationOptions, Retention, VerificationOptions, Windows};
 use crate::node::{Node, NodeParts};
 use crate::store::sled_kv::SledKv;
 
@@ -123,7 +123,8 @@ fn destination(path: &Path) -> DestinationConfig {
     DestinationConfig {
         name: path.file_name().map_or_else(|| "destination".to_owned(), |name| name.to_string_lossy().into_owned()),
         url: format!("file://{}", path.display()),
-        upload_interval: Duration::from_secs(2),
+        windows: Windows { upload_interval: Duration::from_secs(2), ..Windows::default() },
+        retention: Retention::default(),
         verification: VerificationOptions::default(),
         options: DestinationOptions::default(),
     }

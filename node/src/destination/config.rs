@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Destination, DestinationOptions, FileDestination, NamedDestination, VerificationOptions};
+use super::{
+    Destination, DestinationOptions, FileDestination, NamedDestination, Retention, VerificationOptions, Windows,
+};
 
 /// The schemes that [`open_url`] knows, and how their URLs look.
 const SUPPORTED: &[&str] = &[
@@ -29,8 +30,10 @@ pub struct DestinationConfig {
     pub name: String,
     /// Where it is, such as `file:///directory` or `s3://bucket/prefix`.
     pub url: String,
-    /// Close a window of level 0 after this long at the latest.
-    pub upload_interval: Duration,
+    /// Into which objects its history is cut.
+    pub windows: Windows,
+    /// How long they are kept.
+    pub retention: Retention,
     /// How it is verified.
     pub verification: VerificationOptions,
     /// What its kind wants beside the URL.
@@ -81,8 +84,8 @@ pub fn open(
         return Err(InvalidDestination::Name(name.clone()));
     }
     let destination = open_url(&config.url, &config.options, environment)?;
-    let DestinationConfig { upload_interval, verification, .. } = config.clone();
-    Ok(NamedDestination { name: name.clone(), upload_interval, verification, destination })
+    let DestinationConfig { windows, retention, verification, .. } = config.clone();
+    Ok(NamedDestination { name: name.clone(), windows, retention, verification, destination })
 }
 
 /// The destination at `url`, for those who have no configuration of it. Nothing is connected to yet.
@@ -179,7 +182,8 @@ mod tests {
         DestinationConfig {
             name: name.to_owned(),
             url: url.to_owned(),
-            upload_interval: Duration::from_secs(10),
+            windows: Windows::default(),
+            retention: Retention::default(),
             verification: VerificationOptions::default(),
             options: DestinationOptions::default(),
         }

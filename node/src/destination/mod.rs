@@ -11,11 +11,13 @@ mod options;
 mod parts;
 #[cfg(any(feature = "abs", feature = "gs", feature = "s3", feature = "sftp"))]
 mod probe;
+mod retention;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod verification;
+mod windows;
 
 use std::io;
 use std::sync::Arc;
@@ -31,11 +33,13 @@ pub use file::FileDestination;
 #[cfg(feature = "gs")]
 pub use gs::{GoogleCredentials, GoogleDestination, GoogleOptions};
 pub use options::{DestinationOptions, Secret};
+pub use retention::{Deletion, Retention};
 #[cfg(feature = "s3")]
 pub use s3::{Encryption, S3Destination, S3Options};
 #[cfg(feature = "sftp")]
 pub use sftp::{HostProof, PinnedKeys, SftpDestination, SftpOptions};
 pub use verification::VerificationOptions;
+pub use windows::Windows;
 
 /// The bytes of an object, piece by piece, as its maker produces them.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -137,8 +141,10 @@ pub trait Destination: Send + Sync + 'static {
 pub struct NamedDestination {
     /// The configured name.
     pub name: String,
-    /// Close a window of level 0 after this long at the latest.
-    pub upload_interval: std::time::Duration,
+    /// Into which objects its history is cut.
+    pub windows: Windows,
+    /// How long they are kept.
+    pub retention: Retention,
     /// How it is verified.
     pub verification: VerificationOptions,
     /// The place itself.

@@ -13,12 +13,13 @@ use seawall_proto::object_name::Level;
 use seawall_proto::position::{Lineage, Position, Txid};
 use tokio::sync::{Notify, Semaphore};
 
-use super::plan::{LaneProgress, Situation, Step, Taken, Window, back_off, decide};
+use super::merge::{Merge, upload_merged};
+use super::plan::{LaneProgress, Situation, Step, Taken, Window, WindowLimits, back_off, decide};
 use super::progress::Reporter;
-use super::snapshot_upload::upload_snapshot;
+use super::retention::first_expiry;
 use super::status::LaneBoard;
 use super::upload::{self, UploadError, Uploaded};
-use super::{CommittedLog, FanoutOptions, SnapshotSource};
+use super::{CommittedLog, FanoutOptions, ImageSource};
 use crate::destination::NamedDestination;
 
 /// Records asked of the position log at a time.
@@ -31,18 +32,18 @@ pub(super) struct Outlet {
     pub(super) memory: Semaphore,
     /// Windows on their way.
     pub(super) uploads: Arc<Semaphore>,
-    /// Snapshots under way.
-    pub(super) snapshots: Semaphore,
+    /// Snapshots and merged objects under way.
+    pub(super) merges: Semaphore,
 }
 
 impl Outlet {
     pub(super) fn new(destination: NamedDestination, options: &FanoutOptions) -> Self {
-        let memory = options.memory_bytes.max(options.window_bytes);
+        let memory = options.memory_bytes.max(destination.windows.upload_bytes);
         Self {
             destination,
             memory: Semaphore::new(usize::try_from(memory >> 10).unwrap_or(usize::MAX >> 4).max(1)),
             uploads: Arc::new(Semaphore::new(options.uploads_at_once.max(1))),
-            snapshots: Semaphore::new(options.snapshots_at_once.max(1)),
+            merges: Semaphore::new(options.merges_at_once.max(1)),
         }
     }
 }
@@ -51,17 +52,21 @@ impl Outlet {
 #[derive(Clone)]
 pub(super) struct LaneContext {
     pub(super) log: Arc<dyn CommittedLog>,
-    pub(super) snapshots: Arc<dyn SnapshotSource>,
+    pub(super) images: Arc<dyn ImageSource>,
     pub(super) reporter: Arc<Reporter>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) board: Arc<LaneBoard>,
     pub(super) options: FanoutOptions,
 }
 
-/// A snapshot under way.
-struct SnapshotRun {
+/// The state that an object leads to, and its length in bytes; or why it is not there.
+type MergeOutcome = Result<(Position, u64), UploadError>;
+
+/// A snapshot or a merged object under way.
+struct MergeRun {
+    level: Level,
     _task: OwnedTask,
-    outcome: Arc<Mutex<Option<Result<Position, UploadError>>>>,
+    outcome: Arc<Mutex<Option<MergeOutcome>>>,
     begun: UnixMillis,
     bytes_before: u64,
 }
@@ -100,7 +105,8 @@ pub(super) struct Lane {
     gap: bool,
     uploads: Attempts,
     snapshot_attempts: Attempts,
-    snapshot: Option<SnapshotRun>,
+    merge_attempts: Attempts,
+    merge: Option<MergeRun>,
     database_bytes: u64,
 }
 
@@ -113,7 +119,8 @@ impl Lane {
             gap: false,
             uploads: Attempts::default(),
             snapshot_attempts: Attempts::default(),
-            snapshot: None,
+            merge_attempts: Attempts::default(),
+            merge: None,
             database_bytes: 0,
         }
     }
@@ -121,7 +128,7 @@ impl Lane {
     /// Carries on for as long as it is polled.
     pub(super) async fn run(mut self) {
         loop {
-            self.finish_snapshot();
+            self.finish_merge();
             self.look();
             let (close_to, snapshot_wanted, asked) = {
                 let mut state = self.context.board.state();
@@ -130,25 +137,26 @@ impl Lane {
             if asked {
                 self.uploads.hasten(&self.context.options);
                 self.snapshot_attempts.hasten(&self.context.options);
+                self.merge_attempts.hasten(&self.context.options);
             }
             let step = decide(&Situation {
                 now: Instant::now(),
-                wall_clock: UnixMillis::now(),
-                options: &self.context.options,
-                upload_interval: self.context.outlet.destination.upload_interval,
+                wall_clock: self.now(),
+                windows: &self.context.outlet.destination.windows,
                 progress: self.progress,
                 window: &self.window,
                 gap: self.gap,
                 close_to,
                 retry_at: self.uploads.retry_at,
-                snapshot_running: self.snapshot.is_some(),
+                merge_running: self.merge.is_some(),
                 snapshot_wanted,
                 snapshot_retry_at: self.snapshot_attempts.retry_at,
+                merge_retry_at: self.merge_attempts.retry_at,
                 database_bytes: self.database_bytes,
             });
             match step {
                 Step::UploadWindow => self.upload_window(close_to).await,
-                Step::BeginSnapshot(at_least) => self.begin_snapshot(at_least),
+                Step::Begin(level, at_least) => self.begin_merge(level, at_least),
                 Step::Wait(until) => self.wait(until).await,
             }
         }
@@ -172,7 +180,7 @@ impl Lane {
             self.progress = agreed;
             self.window = Window::new(agreed.watermark);
             self.gap = false;
-            if self.snapshot.take().is_some() {
+            if self.merge.take().is_some() {
                 board.resumes_nowhere();
             }
         }
@@ -205,6 +213,10 @@ impl Lane {
     }
 
     fn fill_window(&mut self, head: Txid, since: Instant) {
+        let limits = WindowLimits {
+            bytes: self.context.outlet.destination.windows.upload_bytes,
+            segments: self.context.options.window_segments,
+        };
         let database = &self.context.board.database;
         while !self.gap && !self.window.is_full() && self.window.last() < head {
             let after = self.window.last();
@@ -215,7 +227,7 @@ impl Lane {
                 return;
             }
             for record in records {
-                match self.window.take(record, since, &self.context.options) {
+                match self.window.take(record, since, limits) {
                     Taken::Yes => {}
                     Taken::Full => break,
                     Taken::Gap => {
@@ -231,15 +243,15 @@ impl Lane {
         self.window.seal();
         let outlet = Arc::clone(&self.context.outlet);
         let board = Arc::clone(&self.context.board);
-        let window_bytes = self.context.options.window_bytes;
+        let window_bytes = outlet.destination.windows.upload_bytes;
         let kib = u32::try_from(self.window.bytes().min(window_bytes) >> 10).unwrap_or(u32::MAX).max(1);
         // Never closed, so that the only way on is with the permits.
         let Ok(_room) = outlet.memory.acquire_many(kib).await else { return };
         let Ok(_turn) = outlet.uploads.acquire().await else { return };
         let place = &*outlet.destination.destination;
         if mutant("watermark-before-upload") {
-            let ahead = self.progress.after_window(self.window.last(), self.window.bytes(), UnixMillis::now());
-            self.context.reporter.report(&board.database, &board.destination, ahead, true);
+            let ahead = self.progress.after_window(self.window.state(), self.window.bytes(), self.now());
+            self.report(ahead, true);
         }
         board.state().uploading = true;
         let uploaded =
@@ -252,8 +264,8 @@ impl Lane {
         match uploaded {
             Ok(uploaded) => {
                 let awaited = close_to > self.progress.watermark;
-                let now = UnixMillis::now();
-                self.progress = self.progress.after_window(self.window.last(), uploaded.bytes, now);
+                let now = self.now();
+                self.progress = self.progress.after_window(self.window.state(), self.counted(uploaded.bytes), now);
                 self.window = Window::new(self.progress.watermark);
                 if self.uploads.failures > 0 {
                     sometimes("upload succeeded after it failed");
@@ -262,11 +274,11 @@ impl Lane {
                 board.metrics.uploaded(Level::Log, uploaded.bytes);
                 let mut state = board.state();
                 state.window_error = None;
-                state.last_success = Some(now);
+                state.last_success = Some(UnixMillis::now());
                 // Whoever asked meanwhile for what this window covers does not wait either.
                 let awaited = awaited || state.close_to > self.progress.watermark || state.asked;
                 drop(state);
-                self.context.reporter.report(&board.database, &board.destination, self.progress, awaited);
+                self.report(self.progress, awaited);
             }
             Err(UploadError::Gone(_)) => {
                 self.gap = true;
@@ -286,14 +298,34 @@ impl Lane {
         tracing::warn!(database = %board.database, destination = board.destination, %error, "{what} failed, trying again");
     }
 
-    fn begin_snapshot(&mut self, at_least: Txid) {
+    /// How much of a window's bytes counts towards the next snapshot: what is merged soon is not what a restore reads.
+    fn counted(&self, bytes: u64) -> u64 {
+        if self.context.outlet.destination.windows.level_one_interval.is_zero() { bytes } else { 0 }
+    }
+
+    /// The cluster's time, as far as it is known.
+    fn now(&self) -> UnixMillis {
+        self.context.log.cluster_time().unwrap_or_else(UnixMillis::now)
+    }
+
+    fn report(&self, progress: LaneProgress, urgent: bool) {
+        let Outlet { destination, .. } = &*self.context.outlet;
+        let due = first_expiry(&destination.retention, self.now());
+        let board = &self.context.board;
+        self.context.reporter.report(&board.database, &board.destination, progress, due, urgent);
+    }
+
+    fn begin_merge(&mut self, level: Level, at_least: Txid) {
         let outcome = Arc::new(Mutex::new(None));
-        let (context, lineage, slot) = (self.context.clone(), self.progress.lineage, Arc::clone(&outcome));
+        let lineage = self.progress.lineage;
+        let after = self.progress.marks.of(level).unwrap_or_default().position(lineage);
+        let merge = Merge { level, after, at_least };
+        let (context, slot) = (self.context.clone(), Arc::clone(&outcome));
         let work = async move {
             let give_up = Arc::new(Notify::new());
             // The image is let go of before anybody hears of it.
             let result = {
-                let upload = pin!(upload_snapshot(&context, lineage, at_least, &give_up));
+                let upload = pin!(upload_merged(&context, merge, &give_up));
                 match select(upload, pin!(give_up.notified())).await {
                     Either::Left((result, _)) => result,
                     Either::Right(((), _)) => {
@@ -305,55 +337,68 @@ impl Lane {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             context.board.wake.notify_one();
         };
-        self.snapshot = Some(SnapshotRun {
+        self.merge = Some(MergeRun {
+            level,
             _task: spawn_owned(work),
             outcome,
-            begun: UnixMillis::now(),
+            begun: self.now(),
             bytes_before: self.progress.bytes_since_snapshot,
         });
     }
 
-    /// Takes note of a snapshot that has ended.
-    fn finish_snapshot(&mut self) {
-        let Some(run) = &self.snapshot else { return };
+    /// Takes note of a snapshot or merged object that has ended.
+    fn finish_merge(&mut self) {
+        let Some(run) = &self.merge else { return };
         let Some(result) = run.outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let (begun, bytes_before) = (run.begun, run.bytes_before);
-        self.snapshot = None;
+        let (level, begun, bytes_before) = (run.level, run.begun, run.bytes_before);
+        self.merge = None;
         let board = Arc::clone(&self.context.board);
-        match result {
-            Ok(position) => {
-                // Whatever it was begun for: the gap may have opened since.
-                let for_gap = self.gap && position.txid > self.progress.watermark;
-                if !for_gap {
-                    board.resumes_nowhere();
-                } else if board.state().detached {
-                    sometimes("destination gone on after it was detached");
-                }
-                self.progress = self.progress.after_snapshot(position.txid, begun, bytes_before, for_gap);
-                sometimes("snapshot uploaded");
-                if for_gap {
-                    sometimes("history at a destination gone on from a snapshot");
-                    self.gap = false;
-                    self.window = Window::new(self.progress.watermark);
-                    // The window that failed before the gap is not tried again.
-                    self.uploads.succeeded();
-                }
-                self.snapshot_attempts.succeeded();
-                let mut state = board.state();
-                state.snapshot_error = None;
-                state.snapshot_wanted.take_if(|wanted| position.txid >= *wanted);
-                state.window_error.take_if(|_| for_gap);
-                state.last_success = Some(UnixMillis::now());
-                drop(state);
-                self.context.reporter.report(&board.database, &board.destination, self.progress, for_gap);
-            }
+        let (position, bytes) = match result {
+            Ok(uploaded) => uploaded,
             Err(error) => {
                 board.resumes_nowhere();
-                self.snapshot_attempts.failed(&self.context.options);
-                self.failed(&error, "snapshot");
-                board.state().snapshot_error = Some(error.to_string());
+                let is_snapshot = level == Level::Snapshot;
+                let attempts = if is_snapshot { &mut self.snapshot_attempts } else { &mut self.merge_attempts };
+                attempts.failed(&self.context.options);
+                self.failed(&error, if is_snapshot { "snapshot" } else { "merged object" });
+                board.state().merge_error = Some(error.to_string());
+                return;
+            }
+        };
+        // Whatever it was begun for: the gap may have opened since.
+        let for_gap = level == Level::Snapshot && self.gap && position.txid > self.progress.watermark;
+        if level == Level::Snapshot {
+            if !for_gap {
+                board.resumes_nowhere();
+            } else if board.state().detached {
+                sometimes("destination gone on after it was detached");
+            }
+            self.progress = self.progress.after_snapshot(position, begun, bytes_before, for_gap);
+            sometimes("snapshot uploaded");
+        } else {
+            self.progress = self.progress.after_merged(level, position, bytes, begun);
+            if level == Level::Two {
+                sometimes("level 2 uploaded");
+            } else {
+                sometimes("level 1 uploaded");
             }
         }
+        if for_gap {
+            sometimes("history at a destination gone on from a snapshot");
+            self.gap = false;
+            self.window = Window::new(self.progress.watermark);
+            // The window that failed before the gap is not tried again.
+            self.uploads.succeeded();
+        }
+        let is_snapshot = level == Level::Snapshot;
+        if is_snapshot { &mut self.snapshot_attempts } else { &mut self.merge_attempts }.succeeded();
+        let mut state = board.state();
+        state.merge_error = None;
+        state.snapshot_wanted.take_if(|wanted| is_snapshot && position.txid >= *wanted);
+        state.window_error.take_if(|_| for_gap);
+        state.last_success = Some(UnixMillis::now());
+        drop(state);
+        self.report(self.progress, for_gap);
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use seawall_host::time::UnixMillis;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
@@ -24,6 +25,7 @@ pub trait CommittedLog: Send + Sync + 'static {
     fn segment_part<'a>(&'a self, record: &'a SegmentRecord, part: usize) -> BoxFuture<'a, io::Result<Option<Bytes>>>;
     fn propose(&self, command: v1::Command) -> BoxFuture<'static, Result<Applied, ProposeError>>;
     fn leadership(&self) -> Leadership;
+    fn cluster_time(&self) -> Option<UnixMillis>;
     fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> Box<dyn Pin>;
     /// Bytes of log that one destination may keep.
     fn destination_limit(&self) -> u64;
@@ -87,6 +89,10 @@ impl CommittedLog for Replica {
 
     fn leadership(&self) -> Leadership {
         Replica::leadership(self)
+    }
+
+    fn cluster_time(&self) -> Option<UnixMillis> {
+        Replica::cluster_time(self)
     }
 
     fn pin(&self, name: &DatabaseName, reason: &'static str, from: Txid) -> Box<dyn Pin> {

@@ -5,12 +5,18 @@ use seawall_proto::object_name::Level;
 
 use super::status::{LaneState, LaneStatus};
 
+/// What went to a destination of one level.
+struct Uploads {
+    objects: Counter,
+    bytes: Counter,
+}
+
 /// The metrics of one lane, labelled `database` and `destination`.
 pub(super) struct LaneMetrics {
-    uploads: Counter,
-    upload_bytes: Counter,
-    snapshots: Counter,
-    snapshot_bytes: Counter,
+    uploads: Uploads,
+    level_one: Uploads,
+    level_two: Uploads,
+    snapshots: Uploads,
     errors: Counter,
     watermark: Gauge,
     lag_txids: Gauge,
@@ -23,16 +29,19 @@ pub(super) struct LaneMetrics {
 impl LaneMetrics {
     pub(super) fn new(database: &str, destination: &str) -> Self {
         let labels = [("database", database.to_owned()), ("destination", destination.to_owned())];
-        let level = |level: Level| {
+        let uploads = |level: Level| {
             let mut labels = labels.to_vec();
             labels.push(("level", level.as_str().to_owned()));
-            labels
+            Uploads {
+                objects: counter!("seawall_destination_uploads_total", &labels),
+                bytes: counter!("seawall_destination_upload_bytes_total", &labels),
+            }
         };
         Self {
-            uploads: counter!("seawall_destination_uploads_total", &level(Level::Log)),
-            upload_bytes: counter!("seawall_destination_upload_bytes_total", &level(Level::Log)),
-            snapshots: counter!("seawall_destination_uploads_total", &level(Level::Snapshot)),
-            snapshot_bytes: counter!("seawall_destination_upload_bytes_total", &level(Level::Snapshot)),
+            uploads: uploads(Level::Log),
+            level_one: uploads(Level::One),
+            level_two: uploads(Level::Two),
+            snapshots: uploads(Level::Snapshot),
             errors: counter!("seawall_destination_errors_total", &labels),
             watermark: gauge!("seawall_destination_watermark", &labels),
             lag_txids: gauge!("seawall_destination_lag_txids", &labels),
@@ -45,12 +54,14 @@ impl LaneMetrics {
 
     /// An object of this level is there now; `bytes` were sent for it.
     pub(super) fn uploaded(&self, level: Level, bytes: u64) {
-        let (uploads, sent) = match level {
-            Level::Snapshot => (&self.snapshots, &self.snapshot_bytes),
-            Level::Log | Level::One | Level::Two => (&self.uploads, &self.upload_bytes),
+        let uploads = match level {
+            Level::Log => &self.uploads,
+            Level::One => &self.level_one,
+            Level::Two => &self.level_two,
+            Level::Snapshot => &self.snapshots,
         };
-        uploads.increment(1);
-        sent.increment(bytes);
+        uploads.objects.increment(1);
+        uploads.bytes.increment(bytes);
     }
 
     /// An attempt failed.

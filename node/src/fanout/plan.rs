@@ -5,10 +5,12 @@ use std::time::Duration;
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::object_name::{Level, ObjectName};
-use seawall_proto::position::{Lineage, Txid};
+use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::v1;
 
 use super::FanoutOptions;
+use super::levels::{Mark, Marks, until};
+use crate::destination::Windows;
 use crate::replica::SegmentRecord;
 
 /// How far a destination holds a database.
@@ -20,10 +22,13 @@ pub(super) struct LaneProgress {
     pub(super) watermark: Txid,
     /// The newest snapshot there; 0 if none.
     pub(super) snapshot: Txid,
-    /// Bytes of level 0 uploaded since that snapshot.
+    /// Bytes uploaded since that snapshot of merged objects, or of level 0 where nothing is merged: what a restore reads
+    /// beside it, but for the newest windows.
     pub(super) bytes_since_snapshot: u64,
     /// When that snapshot was taken; while there is none, when the first object was uploaded; 0 before.
     pub(super) snapshot_time: UnixMillis,
+    /// Where its merged objects end.
+    pub(super) marks: Marks,
 }
 
 impl LaneProgress {
@@ -36,6 +41,10 @@ impl LaneProgress {
                 snapshot: Txid(progress.snapshot),
                 bytes_since_snapshot: progress.bytes_since_snapshot,
                 snapshot_time: UnixMillis(progress.snapshot_time_ms),
+                marks: Marks {
+                    one: progress.level_one.as_ref().map(Mark::from).unwrap_or_default(),
+                    two: progress.level_two.as_ref().map(Mark::from).unwrap_or_default(),
+                },
             },
             None => Self {
                 lineage,
@@ -43,13 +52,15 @@ impl LaneProgress {
                 snapshot: Txid::NONE,
                 bytes_since_snapshot: 0,
                 snapshot_time: UnixMillis(0),
+                marks: Marks::default(),
             },
         }
     }
 
-    /// This progress after an object of level 0 up to `last` with this many bytes.
-    pub(super) fn after_window(mut self, last: Txid, bytes: u64, now: UnixMillis) -> Self {
-        self.watermark = self.watermark.max(last);
+    /// This progress after an object of level 0 that leads to `state`; `bytes` of it count towards the next snapshot.
+    pub(super) fn after_window(mut self, state: Position, bytes: u64, now: UnixMillis) -> Self {
+        self.watermark = self.watermark.max(state.txid);
+        self.marks = self.marks.after_window(state, now);
         // What the snapshot holds already, because it overtook the log, is not since then.
         if self.watermark > self.snapshot {
             self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(bytes);
@@ -60,14 +71,23 @@ impl LaneProgress {
         self
     }
 
-    /// This progress after a snapshot at `txid`, which was begun at `begun` when `bytes_before` bytes had been counted.
+    /// This progress after an object of level 1 or 2 that leads to `state`, with so many bytes, begun at `begun`.
+    pub(super) fn after_merged(mut self, level: Level, state: Position, bytes: u64, begun: UnixMillis) -> Self {
+        self.bytes_since_snapshot = self.bytes_since_snapshot.saturating_add(bytes);
+        self.marks = self.marks.after_merged(level, state, self.watermark, begun);
+        self
+    }
+
+    /// This progress after a snapshot of `state`, which was begun at `begun` when `bytes_before` bytes had been counted.
     /// Where the log no longer has what follows the watermark (`gap`), history goes on from the snapshot.
-    pub(super) fn after_snapshot(mut self, txid: Txid, begun: UnixMillis, bytes_before: u64, gap: bool) -> Self {
+    pub(super) fn after_snapshot(mut self, state: Position, begun: UnixMillis, bytes_before: u64, gap: bool) -> Self {
+        let txid = state.txid;
         self.snapshot = self.snapshot.max(txid);
         self.snapshot_time = begun;
         if gap {
             self.watermark = self.watermark.max(txid);
         }
+        self.marks = self.marks.after_merged(Level::Snapshot, state, self.watermark, begun);
         let all = self.snapshot >= self.watermark;
         self.bytes_since_snapshot = if all { 0 } else { self.bytes_since_snapshot.saturating_sub(bytes_before) };
         self
@@ -83,6 +103,15 @@ pub(super) enum Taken {
     Full,
     /// Transactions are missing before it.
     Gap,
+}
+
+/// How much a window takes in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WindowLimits {
+    /// Bytes of its segments.
+    pub(super) bytes: u64,
+    /// Its segments.
+    pub(super) segments: usize,
 }
 
 /// Adjacent segments that become one object of level 0.
@@ -101,14 +130,14 @@ impl Window {
         Self { after, segments: Vec::new(), bytes: 0, opened: None, full: false }
     }
 
-    /// Takes in the next segment if it fits: a window is at most `window_bytes`, or one larger segment.
-    pub(super) fn take(&mut self, record: SegmentRecord, now: Instant, options: &FanoutOptions) -> Taken {
+    /// Takes in the next segment if it fits: a window is within its limits, or one larger segment.
+    pub(super) fn take(&mut self, record: SegmentRecord, now: Instant, limits: WindowLimits) -> Taken {
         if record.first > self.last().next() || record.last <= self.last() {
             return Taken::Gap;
         }
         if let Some(last) = self.segments.last() {
-            let fits = self.bytes.saturating_add(record.bytes) <= options.window_bytes
-                && self.segments.len() < options.window_segments
+            let fits = self.bytes.saturating_add(record.bytes) <= limits.bytes
+                && self.segments.len() < limits.segments
                 // One segment has one page size, and overlapping ones cannot be joined.
                 && record.page_size == last.page_size
                 && record.lineage == last.lineage
@@ -123,13 +152,23 @@ impl Window {
         self.bytes = self.bytes.saturating_add(record.bytes);
         self.segments.push(record);
         self.opened.get_or_insert(now);
-        self.full = self.bytes >= options.window_bytes;
+        self.full = self.bytes >= limits.bytes;
         Taken::Yes
     }
 
     /// Nothing more is taken in: what was tried to be uploaded once is tried again just so.
     pub(super) fn seal(&mut self) {
         self.full = true;
+    }
+
+    /// The state that its last transaction leads to; only its txid is known of an empty one.
+    pub(super) fn state(&self) -> Position {
+        let last = self.segments.last();
+        Position {
+            lineage: last.map_or(Lineage(0), |record| record.lineage),
+            txid: self.last(),
+            checksum: last.map_or(Checksum::EMPTY, |record| record.checksum_after),
+        }
     }
 
     /// The last transaction inside, or that before the window.
@@ -176,8 +215,7 @@ impl Window {
 pub(super) struct Situation<'a> {
     pub(super) now: Instant,
     pub(super) wall_clock: UnixMillis,
-    pub(super) options: &'a FanoutOptions,
-    pub(super) upload_interval: Duration,
+    pub(super) windows: &'a Windows,
     pub(super) progress: LaneProgress,
     pub(super) window: &'a Window,
     /// The log no longer has what follows the watermark.
@@ -186,12 +224,14 @@ pub(super) struct Situation<'a> {
     pub(super) close_to: Txid,
     /// No upload of a window before this, because the last one failed.
     pub(super) retry_at: Option<Instant>,
-    /// A snapshot is under way.
-    pub(super) snapshot_running: bool,
+    /// A snapshot or a merged object is under way.
+    pub(super) merge_running: bool,
     /// A snapshot at this txid or later was asked for.
     pub(super) snapshot_wanted: Option<Txid>,
     /// No snapshot before this, because the last one failed.
     pub(super) snapshot_retry_at: Option<Instant>,
+    /// No merged object before this, because the last one failed.
+    pub(super) merge_retry_at: Option<Instant>,
     /// The database's size.
     pub(super) database_bytes: u64,
 }
@@ -201,8 +241,8 @@ pub(super) struct Situation<'a> {
 pub(super) enum Step {
     /// Upload the window as it is.
     UploadWindow,
-    /// Begin a snapshot at this txid or later.
-    BeginSnapshot(Txid),
+    /// Begin an object of this level, a snapshot or a merged one, at this txid or later.
+    Begin(Level, Txid),
     /// Nothing until something changes, or this moment.
     Wait(Option<Instant>),
 }
@@ -211,19 +251,28 @@ pub(super) enum Step {
 pub(super) fn decide(situation: &Situation<'_>) -> Step {
     let Situation { now, window, progress, .. } = *situation;
     let snapshot_at = snapshot_at(situation);
+    // No object ends before another one of its level, or of one below, so that they continue one another; but where
+    // nothing was committed since, it ends where that one does.
+    let newest = progress.marks.newest();
     if snapshot_at.is_some_and(|at| at <= now) {
         let at_least = match situation.snapshot_wanted {
-            _ if situation.gap => progress.watermark.next(),
+            _ if situation.gap => progress.watermark.next().max(progress.snapshot.next()),
             Some(wanted) => wanted,
             None => progress.snapshot.next(),
         };
-        return Step::BeginSnapshot(at_least);
+        return Step::Begin(Level::Snapshot, at_least.max(newest));
+    }
+    let merged_at = merged_at(situation);
+    if let Some((level, at)) = merged_at
+        && at <= now
+    {
+        return Step::Begin(level, progress.watermark.max(newest));
     }
     let upload_at = upload_at(situation);
     if upload_at.is_some_and(|at| at <= now) && !window.segments().is_empty() {
         return Step::UploadWindow;
     }
-    Step::Wait(upload_at.into_iter().chain(snapshot_at).min())
+    Step::Wait(upload_at.into_iter().chain(snapshot_at).chain(merged_at.map(|(_, at)| at)).min())
 }
 
 /// When the window is due.
@@ -235,28 +284,38 @@ fn upload_at(situation: &Situation<'_>) -> Option<Instant> {
     let opened = window.opened()?;
     let first = window.segments().first()?.first;
     let awaited = situation.close_to >= first && situation.close_to > situation.progress.watermark;
-    let due = if window.is_full() || awaited { opened } else { opened + situation.upload_interval };
+    let due = if window.is_full() || awaited { opened } else { opened + situation.windows.upload_interval };
     Some(situation.retry_at.map_or(due, |retry_at| due.max(retry_at)))
 }
 
 /// When a snapshot is due; `None` while one is under way and for a database that did not change since the last.
 fn snapshot_at(situation: &Situation<'_>) -> Option<Instant> {
-    let Situation { now, wall_clock, options, progress, .. } = *situation;
-    if situation.snapshot_running {
+    let Situation { now, wall_clock, windows, progress, .. } = *situation;
+    if situation.merge_running {
         return None;
     }
     let due = if situation.gap || situation.snapshot_wanted.is_some() {
         now
-    } else if progress.bytes_since_snapshot == 0 || progress.watermark <= progress.snapshot {
+    } else if progress.watermark <= progress.snapshot {
         return None;
-    } else if progress.bytes_since_snapshot > situation.database_bytes.max(options.snapshot_min_bytes) {
+    } else if progress.bytes_since_snapshot > situation.database_bytes.max(windows.snapshot_min_bytes) {
         now
     } else {
-        // A wall clock that was set back makes nobody wait longer than the interval.
-        let age = u64::try_from(wall_clock.0.saturating_sub(progress.snapshot_time.0)).unwrap_or(0);
-        now + options.snapshot_interval.saturating_sub(Duration::from_millis(age))
+        now + until(progress.snapshot_time, windows.snapshot_interval, wall_clock)
     };
     Some(situation.snapshot_retry_at.map_or(due, |retry_at| due.max(retry_at)))
+}
+
+/// The merged level that is due next, and when; `None` while another object is under way, and in a gap, which only a
+/// snapshot ends.
+fn merged_at(situation: &Situation<'_>) -> Option<(Level, Instant)> {
+    let Situation { now, wall_clock, windows, progress, .. } = *situation;
+    if situation.merge_running || situation.gap {
+        return None;
+    }
+    let (level, wait) = progress.marks.due(progress.watermark, windows, wall_clock)?;
+    let due = now + wait;
+    Some((level, situation.merge_retry_at.map_or(due, |retry_at| due.max(retry_at))))
 }
 
 /// Whether what is kept of the log for one way (`kept` bytes) outgrew the share (`limit`), so that it is to be detached.

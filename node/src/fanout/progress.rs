@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{Either, select};
+use seawall_host::time::UnixMillis;
 use seawall_host::{random, time};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::v1;
@@ -43,8 +44,16 @@ impl Reporter {
         Self { log, options, pending: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Takes in the progress of a lane; `urgent` if someone waits for it.
-    pub(super) fn report(&self, database: &DatabaseName, destination: &str, progress: LaneProgress, urgent: bool) {
+    /// Takes in the progress of a lane; `retention_due` is when something of it may expire first; `urgent` if someone
+    /// waits for it.
+    pub(super) fn report(
+        &self,
+        database: &DatabaseName,
+        destination: &str,
+        progress: LaneProgress,
+        retention_due: UnixMillis,
+        urgent: bool,
+    ) {
         let message = v1::DestinationProgress {
             database: database.to_string(),
             destination: destination.to_owned(),
@@ -54,6 +63,10 @@ impl Reporter {
             bytes_since_snapshot: progress.bytes_since_snapshot,
             snapshot_time_ms: progress.snapshot_time.0,
             detached: false,
+            level_one: Some(progress.marks.one.into()),
+            level_two: Some(progress.marks.two.into()),
+            floors: Vec::new(),
+            retention_due_ms: retention_due.0,
         };
         let mut pending = self.pending();
         pending.progress.insert((database.clone(), destination.to_owned()), message);

@@ -70,7 +70,7 @@ pub(super) struct Progressing {
     pub(super) pending_since: Option<Instant>,
     pub(super) window_bytes: u64,
     pub(super) window_error: Option<String>,
-    pub(super) snapshot_error: Option<String>,
+    pub(super) merge_error: Option<String>,
     pub(super) last_success: Option<UnixMillis>,
     /// When the first head came that the lane has not looked at yet.
     pub(super) unseen_since: Option<Instant>,
@@ -211,7 +211,7 @@ impl LaneBoard {
     pub(super) fn status(&self, now: Instant) -> LaneStatus {
         let state = self.state().clone();
         let waiting = state.pending_since.map_or(Duration::ZERO, |since| now - since);
-        let last_error = state.window_error.or(state.snapshot_error);
+        let last_error = state.window_error.or(state.merge_error);
         let condition = if state.detached {
             LaneState::Detached
         } else if last_error.is_some() {

@@ -16,7 +16,8 @@ use super::lane::{Lane, LaneContext, Outlet, probe};
 use super::plan::{LaneProgress, is_outgrown};
 use super::progress::Reporter;
 use super::status::{LaneBoard, LaneStatus};
-use super::{CommittedLog, FanoutOptions, Pin, SnapshotSource};
+use super::sweep::Sweeper;
+use super::{CommittedLog, FanoutOptions, ImageSource, Pin};
 use crate::destination::NamedDestination;
 use crate::replica::DatabaseView;
 use crate::service::ingest::Receipts;
@@ -62,7 +63,7 @@ impl Fanout {
         options: FanoutOptions,
         destinations: Vec<NamedDestination>,
         log: Arc<dyn CommittedLog>,
-        snapshots: Arc<dyn SnapshotSource>,
+        images: Arc<dyn ImageSource>,
     ) -> Self {
         let names = destinations.iter().map(|destination| destination.name.clone()).collect();
         let handle = FanoutHandle { destinations: names, board: Arc::default() };
@@ -70,7 +71,7 @@ impl Fanout {
             outlets: outlets(destinations, &options),
             options,
             log,
-            snapshots,
+            images,
             board: Arc::clone(&handle.board),
             kept: BTreeMap::new(),
             session: None,
@@ -154,7 +155,7 @@ struct Supervisor {
     options: FanoutOptions,
     outlets: Vec<Arc<Outlet>>,
     log: Arc<dyn CommittedLog>,
-    snapshots: Arc<dyn SnapshotSource>,
+    images: Arc<dyn ImageSource>,
     board: Arc<Mutex<Board>>,
     kept: BTreeMap<LaneKey, Kept>,
     session: Option<Session>,
@@ -274,6 +275,8 @@ impl Supervisor {
         let mut tasks = vec![spawn_owned(async move { proposing.run().await })];
         for outlet in &self.outlets {
             tasks.push(spawn_owned(probe(Arc::clone(outlet), self.options.clone())));
+            let sweeper = Sweeper::new(Arc::clone(&self.log), outlet.destination.clone(), self.options.sweep_interval);
+            tasks.push(spawn_owned(sweeper.run()));
         }
         tasks.push(spawn_owned(publish(Arc::clone(&self.board))));
         self.board().reporter = Some(Arc::clone(&reporter));
@@ -325,11 +328,11 @@ impl Supervisor {
         if session.lanes.contains_key(key) {
             return;
         }
-        let interval = outlet.destination.upload_interval;
+        let interval = outlet.destination.windows.upload_interval;
         let lane = Arc::new(LaneBoard::new(key.0.clone(), key.1.clone(), interval));
         let context = LaneContext {
             log: Arc::clone(&self.log),
-            snapshots: Arc::clone(&self.snapshots),
+            images: Arc::clone(&self.images),
             reporter: Arc::clone(&session.reporter),
             outlet: Arc::clone(outlet),
             board: Arc::clone(&lane),

@@ -33,10 +33,12 @@ pub use integrity::IntegrityCheck;
 pub use multi_source::MultiSource;
 pub use options::{DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, RestoreOptions, When};
 pub use outcome::{Estimate, Outcome, PlannedObject, Progress, Restored};
+pub(crate) use plan::{Reach, reachable};
 pub use run::restore;
 pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 pub use source_url::{InvalidSource, SourceUrl};
 pub use target::TargetError;
+pub(crate) use times::of_state as time_of_state;
 pub use verify::{ChainFault, FaultCause, Finding, Reached, Report, prove_chain, verify};
 
 use seawall_host::time::UnixMillis;

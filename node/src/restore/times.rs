@@ -74,7 +74,7 @@ fn disjoint(ranges: Vec<Reach>) -> Vec<Reach> {
 ///
 /// # Errors
 /// [`SourceError`] if that cannot be read from it.
-pub(super) async fn of_state(
+pub(crate) async fn of_state(
     source: &dyn RestoreSource,
     object: &SourceObject,
     txid: Txid,

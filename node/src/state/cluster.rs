@@ -54,6 +54,12 @@ impl ClusterState {
                         database.progress(news);
                     }
                 }
+                for decree in &progress.retention {
+                    let known = decree.database.parse::<DatabaseName>().ok();
+                    if let Some(database) = known.and_then(|name| self.databases.get_mut(&name)) {
+                        database.decree_retention(decree);
+                    }
+                }
                 for news in &progress.verifications {
                     let known = news.database.parse::<DatabaseName>().ok();
                     if let Some(database) = known.and_then(|name| self.databases.get_mut(&name)) {

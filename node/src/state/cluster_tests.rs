@@ -185,6 +185,7 @@ fn what_is_abandoned_is_let_go_of_if_it_came_by_that_stream() {
 
 #[test]
 fn a_destination_is_detached_where_it_was_judged_and_until_it_gets_on() {
+    seawall_host::real::install();
     let mut state = ClusterState::default();
     state.apply(&claim(1), 1, 0);
     state.apply(&append(1, 0, part(1, 9, 0, 5)), 2, LEN);

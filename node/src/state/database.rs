@@ -196,11 +196,17 @@ impl DatabaseState {
         if news.detached && mutant("detached-on-an-old-watermark") {
             *known = news.clone();
         }
+        if known.retention_due_ms == 0 {
+            known.retention_due_ms = news.retention_due_ms;
+        }
         if news.lineage > known.lineage {
-            *known = news.clone();
+            let (floors, retention_due_ms) = (std::mem::take(&mut known.floors), known.retention_due_ms);
+            *known = v1::DestinationProgress { floors, retention_due_ms, ..news.clone() };
         } else if news.lineage == known.lineage {
             known.detached = (known.detached && news.watermark <= known.watermark) || news.detached;
             known.watermark = known.watermark.max(news.watermark);
+            known.level_one = newer(known.level_one, news.level_one);
+            known.level_two = newer(known.level_two, news.level_two);
             if news.snapshot > known.snapshot {
                 known.snapshot = news.snapshot;
                 known.snapshot_time_ms = news.snapshot_time_ms;
@@ -210,6 +216,15 @@ impl DatabaseState {
                 known.snapshot_time_ms = known.snapshot_time_ms.max(news.snapshot_time_ms);
             }
         }
+    }
+}
+
+/// The mark that is further; of the same, since when level 0 is beyond it.
+fn newer(known: Option<v1::LevelMark>, news: Option<v1::LevelMark>) -> Option<v1::LevelMark> {
+    match (known, news) {
+        (Some(known), Some(news)) if known.txid > news.txid => Some(known),
+        (Some(known), Some(news)) if known.txid == news.txid && known.opened_ms != 0 => Some(known),
+        (known, news) => news.or(known),
     }
 }
 

@@ -5,8 +5,10 @@ mod cluster;
 mod database;
 mod manifest;
 mod open_segment;
+mod retention;
 
 pub use cluster::{ClusterState, Effect};
 pub use database::DatabaseState;
 pub use manifest::{ManifestError, decode_record, encode_record};
 pub use open_segment::OpenSegment;
+pub use retention::{is_below, starts};

@@ -26,9 +26,12 @@ use crate::restore::{
     Breadth, DestinationSource, FaultCause, Reached, RestoreSource, SourceError, SourceObject, list_segments,
     prove_chain,
 };
+use crate::state::is_below;
 
 /// Earlier states that are proven beside the newest one.
 const EARLIER: usize = 2;
+/// Objects beyond the watermark that are read by themselves.
+const AHEAD: usize = 4;
 /// Records of the position log looked at in one turn.
 const RECORDS: usize = 5_000;
 /// What is not listed is looked for once more after this long: a listing may be of the past.
@@ -78,6 +81,7 @@ pub(super) async fn verify(
     // Before the first upload is agreed on there may be objects all the same, one of which may be in its way.
     let progress = view.destinations.get(&named.name).filter(|progress| progress.lineage == lineage.0);
     let promised = |number: fn(&v1::DestinationProgress) -> u64| Txid(progress.map_or(0, number));
+    let floor = progress.and_then(|progress| progress.floors.iter().find(|floors| floors.lineage == lineage.0));
     let before = view.verifications.get(&named.name);
     let known = before.filter(|before| before.lineage == lineage.0);
     let expected = Expected {
@@ -85,7 +89,7 @@ pub(super) async fn verify(
         watermark: promised(|progress| progress.watermark),
         snapshot: promised(|progress| progress.snapshot),
         first: Txid(known.map_or(0, |known| known.first_txid)),
-        floor: Txid::NONE,
+        floor: Txid(floor.map_or(0, |floors| floors.level_zero)),
     };
     let source = PacedSource {
         inner: DestinationSource::new(Arc::clone(&named.destination), database.clone()),
@@ -152,6 +156,7 @@ impl Visit<'_> {
     async fn run(&mut self, memory: &mut Memory, known_lost: u64) -> Result<(), Unverified> {
         self.list().await?;
         self.look_again(memory).await?;
+        self.look_ahead(memory).await?;
         let mut lost_now = lost(&self.names(), &self.expected);
         if !lost_now.is_nothing() {
             time::sleep(LIST_AGAIN).await;
@@ -195,6 +200,12 @@ impl Visit<'_> {
 
     async fn list(&mut self) -> Result<(), Unverified> {
         self.objects = self.source.list(Breadth::Wide).await?.objects;
+        // What may be deleted any moment is neither proven nor missed.
+        let view = self.context.replica.database(self.database);
+        let name = &self.context.places[self.place].named.name;
+        let progress = view.as_ref().and_then(|view| view.destinations.get(name));
+        let floors = progress.map(|progress| progress.floors.as_slice()).unwrap_or_default();
+        self.objects.retain(|object| !floors.iter().any(|floors| is_below(floors, &object.name)));
         Ok(())
     }
 
@@ -203,6 +214,28 @@ impl Visit<'_> {
         for name in std::mem::take(&mut memory.damaged) {
             if let Some(index) = self.objects.iter().position(|object| object.name == name) {
                 self.judge(index, "it was damaged before").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the next objects of level 0 that nobody has promised yet: whoever uploads one again finds it there, and
+    /// waits until it is whole, whether anything leads to it or not.
+    async fn look_ahead(&mut self, memory: &mut Memory) -> Result<(), Unverified> {
+        let Expected { lineage, watermark, .. } = self.expected;
+        let mut ahead = self.names();
+        ahead.retain(|name| {
+            name.level == Level::Log
+                && name.lineage == lineage
+                && name.last > watermark
+                && !memory.proven.contains(&name.to_string())
+        });
+        ahead.sort_by_key(|name| name.first);
+        for name in ahead.into_iter().take(AHEAD) {
+            if let Some(index) = self.objects.iter().position(|object| object.name == name)
+                && !self.judge(index, "it cannot be read to its end").await?
+            {
+                memory.proven.insert(name.to_string());
             }
         }
         Ok(())

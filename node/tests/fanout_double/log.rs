@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use seawall_node::fanout::{CommittedLog, Pin, Snapshot, SnapshotSource};
+use seawall_host::time::UnixMillis;
+use seawall_node::fanout::{CommittedLog, ImageSource, Merged, Pin};
 use seawall_node::replica::{Applied, DatabaseView, Leadership, ProposeError, SegmentRecord};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
@@ -22,6 +24,8 @@ const LINEAGE: Lineage = Lineage(1);
 #[derive(Default)]
 struct Database {
     pages: BTreeMap<u32, Vec<u8>>,
+    /// Which transaction last wrote each page.
+    changed: BTreeMap<u32, Txid>,
     checksums: Vec<Checksum>,
     records: Vec<SegmentRecord>,
     destinations: BTreeMap<String, v1::DestinationProgress>,
@@ -39,6 +43,8 @@ struct State {
     proposals: u32,
     largest_read: usize,
     destination_limit: Option<u64>,
+    cluster_time: Option<UnixMillis>,
+    begun: Option<Instant>,
 }
 
 /// Databases whose every commit is at once committed by everyone.
@@ -142,6 +148,11 @@ impl TestLog {
         self.change(|state| state.destination_limit = Some(bytes));
     }
 
+    /// Stops the cluster's time there; it runs from two seconds after 1970 on, when commits are made.
+    pub fn set_time(&self, ms: i64) {
+        self.change(|state| state.cluster_time = Some(UnixMillis(ms)));
+    }
+
     /// From where on the log is kept.
     pub fn pinned(&self, database: &DatabaseName) -> Vec<Txid> {
         self.state().databases[database].pins.values().copied().collect()
@@ -173,6 +184,7 @@ impl State {
                     .collect();
                 encoder.page(PageNumber(number), &content).unwrap();
                 checksum ^= Checksum::of_page(PageNumber(number), &content);
+                database.changed.insert(number, Txid(txid));
                 if let Some(old) = database.pages.insert(number, content) {
                     checksum ^= Checksum::of_page(PageNumber(number), &old);
                 }
@@ -327,8 +339,18 @@ impl CommittedLog for TestLog {
                     }
                     assert!(known.watermark <= news.watermark, "a watermark fell");
                     let detached = known.detached && news.watermark == known.watermark;
-                    let progress = v1::DestinationProgress { detached, ..news };
+                    let (floors, due) = (known.floors, known.retention_due_ms);
+                    let retention_due_ms = if due == 0 { news.retention_due_ms } else { due };
+                    let progress = v1::DestinationProgress { detached, floors, retention_due_ms, ..news };
                     database.destinations.insert(progress.destination.clone(), progress);
+                }
+                for decree in progress.retention {
+                    let database = state.databases.get_mut(&decree.database.parse().unwrap()).unwrap();
+                    let known = database.destinations.get_mut(&decree.destination).unwrap();
+                    known.retention_due_ms = decree.retention_due_ms;
+                    if !decree.floors.is_empty() {
+                        known.floors = decree.floors;
+                    }
                 }
             });
             Ok(Applied::Done)
@@ -338,6 +360,13 @@ impl CommittedLog for TestLog {
 
     fn leadership(&self) -> Leadership {
         Leadership { term: 1, is_leader: self.state().leads, leader_address: None }
+    }
+
+    fn cluster_time(&self) -> Option<UnixMillis> {
+        let mut state = self.state();
+        let running = *state.begun.get_or_insert_with(Instant::now);
+        let running = UnixMillis(2_000 + running.elapsed().as_millis() as i64);
+        Some(state.cluster_time.unwrap_or(running))
     }
 
     fn pin(&self, name: &DatabaseName, _: &'static str, from: Txid) -> Box<dyn Pin> {
@@ -354,37 +383,39 @@ impl CommittedLog for TestLog {
     }
 }
 
-impl SnapshotSource for TestLog {
+impl ImageSource for TestLog {
     fn wait_ready(&self, _: &DatabaseName, _: Lineage, _: Txid) -> BoxFuture<'static, io::Result<()>> {
         async { Ok(()) }.boxed()
     }
 
-    fn snapshot(
+    fn merged(
         &self,
         database: &DatabaseName,
-        lineage: Lineage,
+        after: Position,
         at_least: Txid,
-    ) -> BoxFuture<'static, io::Result<Snapshot>> {
+    ) -> BoxFuture<'static, io::Result<Merged>> {
         let state = self.state();
         let database = &state.databases[database];
         let last = Txid(database.checksums.len() as u64 - 1);
         assert!(last >= at_least);
+        assert_eq!(after.checksum, database.checksums[after.txid.0 as usize]);
         let checksum = *database.checksums.last().unwrap();
         let mut encoder = SegmentEncoder::new(SegmentHeader {
             page_size: PageSize::new(PAGE_SIZE).unwrap(),
-            lineage,
-            first: Txid(1),
+            lineage: after.lineage,
+            first: after.txid.next(),
             last,
-            checksum_before: Checksum::EMPTY,
+            checksum_before: after.checksum,
             kind: SegmentKind::Squashed,
         });
-        for (number, content) in &database.pages {
+        for (number, content) in database.pages.iter().filter(|(number, _)| database.changed[number] > after.txid) {
             encoder.page(PageNumber(*number), content).unwrap();
         }
-        encoder.commit(*database.pages.last_key_value().unwrap().0, 5, checksum).unwrap();
+        encoder.commit(*database.pages.last_key_value().unwrap().0, 1000 + last.0 as i64, checksum).unwrap();
         let (parts, summary) = encoder.finish().unwrap();
         let content = stream::iter(parts.into_iter().map(Ok)).boxed();
-        let position = Position { lineage, txid: last, checksum };
-        async move { Ok(Snapshot { position, size_hint: summary.bytes, content }) }.boxed()
+        let position = Position { lineage: after.lineage, txid: last, checksum };
+        let size_hint = (after.txid == Txid::NONE).then_some(summary.bytes);
+        async move { Ok(Merged { position, size_hint, content }) }.boxed()
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt};
 use seawall_node::destination::{
-    ByteStream, Creation, Destination, DestinationError, ListedObject, NamedDestination, VerificationOptions,
+    ByteStream, Creation, Destination, DestinationError, ListedObject, NamedDestination, Retention,
+    VerificationOptions, Windows,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Behaviour {
     FailsAfterwards,
     /// Creations never end.
     Hangs,
+    /// Deletions are refused.
+    Locked,
 }
 
 struct State {
@@ -64,10 +67,20 @@ impl TestPlace {
         self.0.lock().unwrap().objects.remove(name).unwrap();
     }
 
+    /// With small windows, and without merged objects and snapshots.
     pub fn named(&self, name: &str, upload_interval: std::time::Duration) -> NamedDestination {
+        let windows = Windows {
+            upload_interval,
+            upload_bytes: 64 << 10,
+            snapshot_min_bytes: 1 << 30,
+            level_one_interval: std::time::Duration::ZERO,
+            level_two_interval: std::time::Duration::ZERO,
+            ..Windows::default()
+        };
         NamedDestination {
             name: name.to_owned(),
-            upload_interval,
+            windows,
+            retention: Retention::default(),
             verification: VerificationOptions::default(),
             destination: Arc::new(self.clone()),
         }
@@ -102,7 +115,7 @@ impl Destination for TestPlace {
         match behaviour {
             Behaviour::Hangs => future::pending().await,
             Behaviour::Fails => return Err(Self::unavailable("create")),
-            Behaviour::Works | Behaviour::FailsAfterwards => {}
+            Behaviour::Works | Behaviour::FailsAfterwards | Behaviour::Locked => {}
         }
         let mut state = self.0.lock().unwrap();
         if state.objects.contains_key(name) {
@@ -153,6 +166,13 @@ impl Destination for TestPlace {
     async fn delete(&self, name: &str) -> Result<(), DestinationError> {
         let mut state = self.0.lock().unwrap();
         state.requests += 1;
+        if state.behaviour == Behaviour::Locked {
+            return Err(DestinationError::Refused {
+                destination: "test://".to_owned(),
+                action: format!("delete {name}"),
+                cause: "it is locked".to_owned(),
+            });
+        }
         state.objects.remove(name);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use seawall_node::destination::{Destination, ListedObject, NamedDestination, VerificationOptions};
+use seawall_node::destination::{Destination, ListedObject, NamedDestination, Retention, VerificationOptions, Windows};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::random::Stream;
@@ -59,8 +59,19 @@ impl Place {
     }
 
     /// A handle for one life of one node, as its parts want it.
-    pub fn named(self: &Arc<Self>, upload_interval: Duration, verification: VerificationOptions) -> NamedDestination {
-        NamedDestination { name: self.name.clone(), upload_interval, verification, destination: self.destination() }
+    pub fn named(
+        self: &Arc<Self>,
+        windows: &Windows,
+        retention: &Retention,
+        verification: &VerificationOptions,
+    ) -> NamedDestination {
+        NamedDestination {
+            name: self.name.clone(),
+            windows: windows.clone(),
+            retention: retention.clone(),
+            verification: verification.clone(),
+            destination: self.destination(),
+        }
     }
 
     /// The faults now.

@@ -78,7 +78,7 @@ fn driver(family: FaultFamily, stage: Arc<Stage>) -> Option<BoxFuture<'static, (
         FaultFamily::Machines => hosts::machines(stage).boxed(),
         FaultFamily::Snapshots => snapshots::bad_moments(stage).boxed(),
         // What applications do besides writing, and sizes, are chosen when a run begins.
-        FaultFamily::Applications | FaultFamily::SmallSizes => return None,
+        FaultFamily::Applications | FaultFamily::SmallSizes | FaultFamily::ShortHistory => return None,
     };
     Some(driver)
 }

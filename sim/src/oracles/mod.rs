@@ -12,6 +12,7 @@ pub mod one_checksum;
 pub mod one_writer;
 pub mod raft;
 pub mod restored_equals_source;
+pub mod retention;
 pub mod room;
 pub mod watermark;
 pub mod whole_objects;

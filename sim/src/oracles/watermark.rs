@@ -12,36 +12,74 @@ use seawall_proto::position::{Lineage, Txid};
 /// # Errors
 /// What is missing, in words.
 pub fn check(objects: impl IntoIterator<Item = ObjectName>, lineage: Lineage, watermark: Txid) -> Result<(), String> {
-    let objects: Vec<ObjectName> = objects.into_iter().filter(|object| object.lineage == lineage).collect();
-    let mut reached = Txid::NONE;
-    // Of the log a part can be taken, and what is there already skipped; what is merged fits as a whole or not at all.
-    let leads_on = |object: &&ObjectName, reached: Txid| match object.level {
-        Level::Log => object.first <= reached.next(),
-        Level::One | Level::Two => object.first == reached.next() && object.last <= watermark,
-        Level::Snapshot => object.last <= watermark,
-    };
-    while reached < watermark {
-        let next = objects.iter().filter(|object| leads_on(object, reached)).map(|object| object.last).max();
-        let Some(next) = next.filter(|next| *next > reached) else {
-            return Err(format!(
-                "the watermark is @{lineage}/{watermark}, but the objects lead to {reached} only: nothing goes on there"
-            ));
-        };
-        reached = next;
+    let reached = Reached::by(objects, lineage);
+    if watermark == Txid::NONE || reached.contains(watermark) {
+        return Ok(());
     }
-    Ok(())
+    let below = reached.nearest_below(watermark);
+    Err(format!("the watermark is @{lineage}/{watermark}, but the objects lead to {below} only: nothing goes on there"))
 }
 
-/// Checks that the `objects` that are truly at a destination lead to every state up to `watermark`, not only to that one.
+/// Checks that the `objects` that are truly at a destination lead to every state from `first` up to `watermark`, not
+/// only to that one.
 ///
 /// # Errors
 /// Where the gap is, in words.
 pub fn check_history(
     objects: impl IntoIterator<Item = ObjectName>,
     lineage: Lineage,
+    first: Txid,
     watermark: Txid,
 ) -> Result<(), String> {
-    check(objects.into_iter().filter(|object| object.level != Level::Snapshot), lineage, watermark)
+    let reached = Reached::by(objects, lineage);
+    match (first.max(Txid(1)).0..=watermark.0).find(|txid| !reached.contains(Txid(*txid))) {
+        None => Ok(()),
+        Some(missing) => {
+            Err(format!("of the states {first} to {watermark} of lineage {lineage}, {missing} is not there"))
+        }
+    }
+}
+
+/// The states that objects lead to.
+struct Reached(Vec<(Txid, Txid)>);
+
+impl Reached {
+    fn by(objects: impl IntoIterator<Item = ObjectName>, lineage: Lineage) -> Self {
+        let mut objects: Vec<ObjectName> = objects.into_iter().filter(|object| object.lineage == lineage).collect();
+        // An object leads beyond all that it continues.
+        objects.sort_by_key(|object| object.last);
+        let mut reached = Self(vec![(Txid::NONE, Txid::NONE)]);
+        for ObjectName { level, first, last, .. } in objects {
+            let before = Txid(first.0 - 1);
+            if level != Level::Log {
+                // What is merged fits as a whole or not at all.
+                if reached.contains(before) {
+                    reached.0.push((last, last));
+                }
+                continue;
+            }
+            // Of the log a part can be taken, and what is there already skipped.
+            let lowest = reached.0.iter().filter(|(from, to)| *to >= before && *from < last);
+            let lowest = lowest.map(|(from, _)| (*from).max(before)).min();
+            if let Some(lowest) = lowest {
+                reached.0.push((lowest.next(), last));
+            }
+        }
+        reached
+    }
+
+    fn contains(&self, txid: Txid) -> bool {
+        self.0.iter().any(|(from, to)| (*from..=*to).contains(&txid))
+    }
+
+    fn nearest_below(&self, txid: Txid) -> Txid {
+        self.0
+            .iter()
+            .filter(|(from, _)| *from < txid)
+            .map(|(_, to)| (*to).min(Txid(txid.0 - 1)))
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +122,20 @@ mod tests {
         }
         assert_eq!(check(objects, Lineage(1), Txid(9)), Ok(()));
         assert_eq!(check(objects, Lineage(1), Txid(20)), Ok(()));
-        assert!(check_history(objects, Lineage(1), Txid(20)).unwrap_err().contains("lead to 9 only"));
-        assert_eq!(check_history(objects, Lineage(1), Txid(9)), Ok(()));
         assert!(check(objects, Lineage(2), Txid(20)).is_err() && check(objects, Lineage(3), Txid(1)).is_err());
+    }
+
+    #[test]
+    fn history_is_every_state_from_the_floor_on() {
+        let objects = [
+            object(1, Level::Snapshot, 1, 6),
+            object(1, Level::One, 7, 9),
+            object(1, Level::One, 7, 10),
+            object(1, Level::Log, 8, 12),
+            object(1, Level::Log, 13, 14),
+        ];
+        let check = |first, watermark| check_history(objects, Lineage(1), Txid(first), Txid(watermark));
+        assert_eq!((check(9, 14), check(10, 14)), (Ok(()), Ok(())));
+        assert!(check(8, 14).unwrap_err().contains(" 8 is not there") && check(9, 15).is_err());
     }
 }

@@ -12,8 +12,9 @@ use seawall_proto::object_name::{Level, ObjectName};
 use seawall_proto::position::{Lineage, Position, Txid};
 
 use super::positions::{PositionWatch, has_excused_gap};
+use super::retention_watch::RetentionWatch;
 use crate::application::source::Source;
-use crate::destination::Place;
+use crate::destination::{Change, Place};
 use crate::fault_family::FaultFamily;
 use crate::oracles::{acknowledged_is_kept, restored_equals_source, watermark};
 use crate::random::Stream;
@@ -234,7 +235,7 @@ fn missing_transactions(
 }
 
 /// Restores every database from everywhere and compares it with the truth. Applications must not write meanwhile.
-pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch) {
+pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch, retention: &RetentionWatch) {
     for host in &stage.hosts {
         for source in host.application.sources() {
             for (index, node) in stage.cluster.nodes().iter().enumerate() {
@@ -248,8 +249,32 @@ pub(super) async fn gives_everything_back(stage: &Stage, watch: &PositionWatch) 
                 let expect = if stage.is_liar(index) { Expect::NoLie } else { Expect::Everything };
                 newest(stage, host, source, watch, Origin::Place(index), expect).await;
             }
-            earlier(stage, source, watch).await;
-            at_times(stage, source, watch).await;
+            earlier(stage, source, watch, retention).await;
+            at_times(stage, source, watch, retention).await;
+            for index in 0..stage.cluster.places().len() {
+                is_sound(stage, source, index).await;
+            }
+        }
+    }
+}
+
+/// Verifies all that a destination holds of a database: nothing there is damaged but what rotted there.
+async fn is_sound(stage: &Stage, source: &Source, index: usize) {
+    let place = &stage.cluster.places()[index];
+    if stage.is_liar(index) {
+        return;
+    }
+    // What cannot be read or listed shows elsewhere.
+    let Ok(report) = stage.operator.verify(Origin::Place(index).source(stage, source)).await else { return };
+    // Perhaps it was mended meanwhile.
+    let journal = place.journal().into_iter();
+    let rotten: Vec<String> =
+        journal.filter(|entry| matches!(entry.change, Change::Corrupted { .. })).map(|entry| entry.name).collect();
+    let prefix = source.name();
+    for finding in report.damaged {
+        if !rotten.contains(&format!("{prefix}/{}", finding.object)) {
+            let text = format!("{}/{}: {}", place.name(), finding.object, finding.cause);
+            return world::current().violate("what is uploaded is sound", text);
         }
     }
 }
@@ -351,7 +376,7 @@ pub(super) async fn inquire(stage: &Stage, source: &Source, origin: Origin) {
 }
 
 /// Restores some earlier states and judges them.
-async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
+async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch, retention: &RetentionWatch) {
     let world = world::current();
     let name = source.name();
     let seen = watch.of(name);
@@ -367,6 +392,7 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
             Ok(given) => given,
             // A destination whose leader never had the log goes on from a snapshot; the gap shows.
             Err(RestoreFailure::Refused(_)) if has_excused_gap(stage) => continue,
+            Err(RestoreFailure::Refused(_)) if retention.has_expired(stage, name, &position) => continue,
             // What two of them lose is lost, and what nobody has read lately is not found yet; so is what a node fetches.
             Err(RestoreFailure::Refused(_)) if stage.configuration.has(FaultFamily::RottingPlaces) => continue,
             // It may have lost anything, but what it gives must be true.
@@ -391,22 +417,32 @@ async fn earlier(stage: &Stage, source: &Source, watch: &PositionWatch) {
 }
 
 /// Restores the database as of some times and judges what that gives.
-async fn at_times(stage: &Stage, source: &Source, watch: &PositionWatch) {
+async fn at_times(stage: &Stage, source: &Source, watch: &PositionWatch, retention: &RetentionWatch) {
     let world = world::current();
     let name = source.name();
     for _ in 0..TIMES {
         let Some((lineage, time)) = watch.times.pick(name) else { return };
         let origins = Origin::all(stage);
         let Some(origin) = world.draw(Stream::Oracles, |random| random.pick(&origins).copied()) else { return };
-        let may_lack = has_excused_gap(stage) || matches!(origin, Origin::Place(index) if stage.is_liar(index));
+        // What two of them lose is lost, and what nobody has read lately is not found yet.
+        let may_lack = has_excused_gap(stage)
+            || stage.configuration.has(FaultFamily::RottingPlaces)
+            || matches!(origin, Origin::Place(index) if stage.is_liar(index));
         let when = When::Time(UnixMillis(time));
         let given = match stage.operator.restore(origin.source(stage, source), when, Some(lineage)).await {
             Ok(given) => given,
             Err(RestoreFailure::Refused(_)) if may_lack => continue,
+            // What is left begins later.
+            Err(RestoreFailure::Refused(_))
+                if retention.has_expired(stage, name, &Position { lineage, ..Position::default() }) =>
+            {
+                continue;
+            }
             Err(error) => {
                 return world.violate(GIVES_BACK, format!("`{name}` as of {time} from {origin:?}: {error}"));
             }
         };
+        let may_lack = may_lack || retention.has_expired(stage, name, &given.position);
         watch.times.judge(name, time, &given.position, may_lack, &format!("{origin:?}"));
         watch.observe(name, &given.position, &format!("a restore of a time from {origin:?}"));
         let compared = source.with_history(|history| {

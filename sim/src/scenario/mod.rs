@@ -9,6 +9,7 @@ mod place_watch;
 mod play;
 mod positions;
 mod raft_watch;
+mod retention_watch;
 mod times_watch;
 
 pub use play::{play, set_up};

@@ -14,6 +14,7 @@ use super::log_watch;
 use super::place_watch;
 use super::positions::PositionWatch;
 use super::raft_watch;
+use super::retention_watch::RetentionWatch;
 use crate::application::directory::TemporaryDirectory;
 use crate::application::{Application, ApplicationOptions};
 use crate::destination::Place;
@@ -37,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub fn set_up(configuration: &Configuration, directory: &TemporaryDirectory) -> anyhow::Result<Arc<Stage>> {
     let world = world::current();
     let places: Vec<Arc<Place>> =
-        (1..=configuration.upload_intervals.len()).map(|number| Place::new(&format!("place-{number}"))).collect();
+        (1..=configuration.windows.len()).map(|number| Place::new(&format!("place-{number}"))).collect();
     for (place, unconditional) in places.iter().zip(&configuration.unconditional) {
         place.change_faults(|faults| {
             faults.unconditional = *unconditional;
@@ -67,10 +68,11 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     let supervisor = spawn_owned(stage.cluster.clone().supervise());
     let consensus = spawn_owned(raft_watch::watch(stage.clone()));
     let images = spawn_owned(image_watch::watch(stage.clone()));
+    let retention = Arc::new(RetentionWatch::default());
     let space =
         [spawn_owned(budget_watch::watch(stage.clone())), spawn_owned(independence_watch::watch(stage.clone()))];
     let watching = [
-        spawn_owned(look(stage.clone(), watch.clone())),
+        spawn_owned(look(stage.clone(), watch.clone(), retention.clone())),
         spawn_owned(restore(stage.clone(), watch.clone())),
         spawn_owned(log_watch::watch(stage.clone())),
         spawn_owned(place_watch::watch(stage.clone())),
@@ -98,21 +100,24 @@ pub async fn play(stage: Arc<Stage>, duration: Duration) {
     finale::takes_a_fresh_write(&stage).await;
     finale::attaches_every_destination(&stage).await;
     drop(watching);
-    watch.look(&stage);
+    retention.look(&stage);
+    watch.look(&stage, &retention);
     world::current().event("act", 3, || "everything is compared".to_owned());
     log_watch::look_at_all(&stage).await;
     faults::read_rotten_images(&stage).await;
     finale::images_heal(&stage).await;
     finale::destinations_mend(&stage).await;
-    finale::gives_everything_back(&stage, &watch).await;
+    finale::gives_everything_back(&stage, &watch, &retention).await;
     watch.compare_with_sources(&stage);
+    retention.end(&stage);
     drop((supervisor, consensus, images, space));
 }
 
-async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>) {
+async fn look(stage: Arc<Stage>, watch: Arc<PositionWatch>, retention: Arc<RetentionWatch>) {
     for turn in 1_u64.. {
         time::sleep(LOOK).await;
-        watch.look(&stage);
+        retention.look(&stage);
+        watch.look(&stage, &retention);
         if turn.is_multiple_of(10) {
             watch.compare_with_sources(&stage);
         }

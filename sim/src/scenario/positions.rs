@@ -10,6 +10,7 @@ use seawall_proto::object_name::ObjectName;
 use seawall_proto::position::{Lineage, Position, Txid};
 use seawall_proto::v1::DestinationProgress;
 
+use super::retention_watch::RetentionWatch;
 use super::times_watch::TimesWatch;
 use crate::fault_family::FaultFamily;
 use crate::oracles::one_checksum::Positions;
@@ -70,7 +71,7 @@ impl PositionWatch {
     }
 
     /// Reads what is new on every running node.
-    pub(super) fn look(&self, stage: &Stage) {
+    pub(super) fn look(&self, stage: &Stage, retention: &RetentionWatch) {
         for (index, it) in stage.cluster.nodes().iter().enumerate() {
             let Some(node) = it.node() else { continue };
             let world = world::current();
@@ -94,11 +95,12 @@ impl PositionWatch {
                 }
                 for progress in view.destinations.values() {
                     self.check_rises((index, life), &name, progress);
-                    self.check_watermark(stage, &name, progress);
+                    self.check_watermark(stage, retention, &name, progress);
                 }
                 self.times.take(stage, &name, &records, &format!("node {}", index + 1));
                 let head = view.head;
-                match self.take(&format!("node {}", index + 1), &name, end, &records) {
+                let forgets = stage.configuration.has(FaultFamily::ShortHistory);
+                match self.take(&format!("node {}", index + 1), &name, end, &records, forgets) {
                     Err(error) => world.violate("no gap or fork in a database's history", error),
                     Ok(None) => {}
                     Ok(Some(end)) => {
@@ -132,7 +134,13 @@ impl PositionWatch {
     }
 
     /// Looks whether a destination has what its watermark says, if that is news.
-    fn check_watermark(&self, stage: &Stage, name: &DatabaseName, progress: &DestinationProgress) {
+    fn check_watermark(
+        &self,
+        stage: &Stage,
+        retention: &RetentionWatch,
+        name: &DatabaseName,
+        progress: &DestinationProgress,
+    ) {
         let mut places = stage.cluster.places().iter().enumerate();
         let Some((index, place)) = places.find(|(_, place)| place.name() == progress.destination) else { return };
         let reached = (Lineage(progress.lineage), Txid(progress.watermark));
@@ -144,6 +152,10 @@ impl PositionWatch {
             return;
         }
         self.state().watermarks.insert(key, reached);
+        let floor = Txid(retention.floors(name, place.name(), reached.0).level_zero);
+        if reached.1 < floor {
+            return;
+        }
         let prefix = format!("{name}/");
         // Of what rots all counts that ever was there: what became of it is nobody's fault.
         let names: Vec<String> = if stage.configuration.has(FaultFamily::RottingPlaces) {
@@ -158,19 +170,22 @@ impl PositionWatch {
         };
         if let Err(error) = watermark::check(objects.iter().copied(), reached.0, reached.1) {
             violate("a destination has what its watermark says", error);
-        } else if let Err(error) = watermark::check_history(objects, reached.0, reached.1)
+        } else if let Err(error) = watermark::check_history(objects, reached.0, floor, reached.1)
             && !has_excused_gap(stage)
         {
             violate("the log keeps what a destination lacks", error);
         }
     }
 
+    /// Hangs records to the chain. Where nodes forget those of what no destination has any more (`forgets`), some may
+    /// be missing, in the middle too: who is given the state gets no more of them than the giver has.
     fn take(
         &self,
         observer: &str,
         name: &DatabaseName,
         mut end: Option<chain::End>,
         records: &[SegmentRecord],
+        forgets: bool,
     ) -> Result<Option<chain::End>, String> {
         for record in records {
             let link = chain::Link {
@@ -181,6 +196,7 @@ impl PositionWatch {
                 before: record.checksum_before,
                 after: record.checksum_after,
             };
+            end = end.filter(|end| !forgets || link.first <= end.txid.next());
             let next = chain::check(end.as_ref(), &link).map_err(|error| format!("`{name}` on {observer}: {error}"))?;
             let position = Position { lineage: next.lineage, txid: next.txid, checksum: next.checksum };
             self.observe(name, &position, observer);

@@ -177,11 +177,11 @@ impl Cluster {
             destinations: Vec::new(),
         };
         let world = world::current();
-        let intervals = &self.configuration.upload_intervals;
+        let Configuration { windows, retention, .. } = &self.configuration;
         let interval = Some(self.configuration.verify_interval);
         let verification = VerificationOptions { interval, ..VerificationOptions::default() };
-        let destinations = self.places.iter().zip(intervals);
-        let destinations = destinations.map(|(place, interval)| place.named(*interval, verification.clone()));
+        let destinations = self.places.iter().zip(windows);
+        let destinations = destinations.map(|(place, windows)| place.named(windows, retention, &verification));
         let parts = NodeParts {
             open_kv: SimKv::opener(&world.disk_of(it.machine)),
             destinations: destinations.collect(),

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use seawall_agent::AgentSizes;
 use seawall_node::config::DiskConfig;
+use seawall_node::destination::{Deletion, Retention, Windows};
 use seawall_node::fanout::FanoutOptions;
 use seawall_node::node::NodeSizes;
 use seawall_node::store::image::ImageOptions;
 use seawall_node::store::log::LogOptions;
 
-use crate::fault_family::FaultFamily::{self, RottingPlaces, SmallBudgets};
+use crate::fault_family::FaultFamily::{self, RottingPlaces, ShortHistory, SmallBudgets};
 use crate::random::{Random, Stream};
 use crate::report::RunOptions;
 
@@ -24,8 +25,10 @@ pub struct Configuration {
     pub hosts: usize,
     /// Databases on each host.
     pub databases: usize,
-    /// How long windows of level 0 stay open at each destination.
-    pub upload_intervals: Vec<Duration>,
+    /// Into which objects history is cut at each destination.
+    pub windows: Vec<Windows>,
+    /// How long it is kept everywhere.
+    pub retention: Retention,
     /// Which destinations create unconditionally (the last creator wins).
     pub unconditional: Vec<bool>,
     /// What may strike.
@@ -63,13 +66,19 @@ impl Configuration {
             use FaultFamily::{Agents, Crashes, Loss, SmallSizes, Snapshots};
             chosen.extend([Agents, Crashes, Loss, SmallSizes, Snapshots]);
         }
-        let upload_intervals = (0..destinations).map(|_| Duration::from_millis(random.range(100..4_000))).collect();
+        let intervals: Vec<u64> = (0..destinations).map(|_| random.range(100..4_000)).collect();
         let unconditional = (0..destinations).map(|_| random.chance(0.2)).collect();
         let mut families: BTreeSet<FaultFamily> = chosen.difference(&options.without).copied().collect();
         let small = families.contains(&FaultFamily::SmallSizes);
         let often = families.contains(&FaultFamily::Snapshots);
         let mut sizes = sizes(random, small, often);
         let agent_sizes = agent_sizes(random, small || often);
+        let short = families.contains(&ShortHistory);
+        let windows = intervals.into_iter().map(|interval| windows(random, interval, small, often, short)).collect();
+        let retention = if short { short_retention(random) } else { Retention::default() };
+        if short {
+            sizes.fanout.sweep_interval = Duration::from_millis(random.range(500..4_000));
+        }
         let ample = DiskConfig { budget: None, reserve: Some(4 << 20), destination_share: 25 };
         let mut disk = ample.clone();
         if random.chance(0.3) && !options.without.contains(&SmallBudgets) {
@@ -94,7 +103,8 @@ impl Configuration {
             nodes: options.nodes.unwrap_or(nodes),
             hosts,
             databases,
-            upload_intervals,
+            windows,
+            retention,
             unconditional,
             families,
             sizes,
@@ -137,14 +147,10 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         concurrent_folds: random.range(1..4) as usize,
         ..ImageOptions::default()
     };
-    let (window_bytes, window_segments) = (random.range(1 << 10..64 << 10), random.range(1..20) as usize);
-    let (min_bytes, interval) = (random.range(4 << 10..128 << 10), Duration::from_secs(random.range(3..60)));
+    let window_segments = random.range(1..20) as usize;
     let fanout = FanoutOptions {
-        window_bytes: if small { window_bytes } else { 1 << 20 },
         window_segments: if small { window_segments } else { 1_000 },
         memory_bytes: if small { 64 << 10 } else { 8 << 20 },
-        snapshot_min_bytes: if snapshots_often { min_bytes } else { 1 << 20 },
-        snapshot_interval: if snapshots_often { interval } else { Duration::from_secs(24 * 3600) },
         retry_first: Duration::from_millis(200),
         retry_most: Duration::from_secs(5),
         ..FanoutOptions::default()
@@ -156,6 +162,45 @@ fn sizes(random: &mut Random, small: bool, snapshots_often: bool) -> NodeSizes {
         images,
         blob_piece_bytes: if small || snapshots_often { piece_bytes as usize / 64 } else { 256 << 10 },
         fanout,
+    }
+}
+
+/// Windows of `interval_ms`; `often` brings many snapshots, `short` merged objects every few seconds.
+fn windows(random: &mut Random, interval_ms: u64, small: bool, often: bool, short: bool) -> Windows {
+    let (upload_bytes, min_bytes) = (random.range(1 << 10..64 << 10), random.range(4 << 10..128 << 10));
+    let snapshots = Duration::from_secs(random.range(3..60));
+    let one = Duration::from_millis(random.range(500..6_000));
+    let two = one + Duration::from_millis(random.range(500..15_000));
+    let default = Windows::default();
+    Windows {
+        upload_interval: Duration::from_millis(interval_ms),
+        upload_bytes: if small { upload_bytes } else { 1 << 20 },
+        // Without merged objects, those of level 0 bring snapshots.
+        level_one_interval: if short { one } else { Duration::ZERO },
+        level_two_interval: if short { two } else { Duration::ZERO },
+        snapshot_interval: if often {
+            snapshots
+        } else if short {
+            two + snapshots / 2
+        } else {
+            default.snapshot_interval
+        },
+        snapshot_min_bytes: if often { min_bytes } else { 1 << 20 },
+    }
+}
+
+/// History that expires within a run.
+fn short_retention(random: &mut Random) -> Retention {
+    let seconds = |random: &mut Random, most: u64| Duration::from_millis(random.range(0..most * 1_000));
+    let transactions = Duration::from_secs(1) + seconds(random, 12);
+    let level_one = transactions + seconds(random, 10);
+    Retention {
+        age: level_one + seconds(random, 20),
+        snapshots: random.range(1..4) as usize,
+        transactions,
+        level_one,
+        grace: Duration::from_secs(1) + seconds(random, 8),
+        deletion: if random.chance(0.1) { Deletion::Never } else { Deletion::Expired },
     }
 }
 
@@ -188,15 +233,22 @@ fn agent_sizes(random: &mut Random, small: bool) -> AgentSizes {
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let families: Vec<String> = self.families.iter().map(ToString::to_string).collect();
-        let place = |(interval, unconditional): (&Duration, &bool)| {
-            format!("{interval:?}{}", if *unconditional { " unconditional" } else { "" })
+        let place = |(windows, unconditional): (&Windows, &bool)| {
+            let Windows { upload_interval, upload_bytes, level_one_interval, level_two_interval, .. } = windows;
+            format!(
+                "{upload_interval:?} or {upload_bytes} bytes, merged {level_one_interval:?} and {level_two_interval:?}, \
+                 snapshots from {} bytes or {:?}{}",
+                windows.snapshot_min_bytes,
+                windows.snapshot_interval,
+                if *unconditional { ", unconditional" } else { "" }
+            )
         };
-        let places: Vec<String> = self.upload_intervals.iter().zip(&self.unconditional).map(place).collect();
+        let places: Vec<String> = self.windows.iter().zip(&self.unconditional).map(place).collect();
         let sizes = &self.sizes;
         write!(
             f,
             "{} nodes, {} hosts with {} databases each, destinations [{}], log pieces of {} bytes, a Raft snapshot each \
-             {} bytes with {} entries kept, windows of {} bytes or {} segments, object snapshots from {} bytes or {:?}; \
+             {} bytes with {} entries kept, windows of up to {} segments, retention {:?}; \
              parts of {} bytes, segments above {} bytes sent once; a disk budget of {}, {}% of it for destinations, verified each {:?}; faults: {}",
             self.nodes,
             self.hosts,
@@ -205,10 +257,8 @@ impl fmt::Display for Configuration {
             sizes.log.piece_bytes,
             sizes.snapshot_bytes,
             sizes.keep_entries,
-            sizes.fanout.window_bytes,
             sizes.fanout.window_segments,
-            sizes.fanout.snapshot_min_bytes,
-            sizes.fanout.snapshot_interval,
+            self.retention,
             self.agent_sizes.part_bytes,
             self.agent_sizes.kept_bytes,
             self.disk.budget.unwrap_or(self.disk_bytes),

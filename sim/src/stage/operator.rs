@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use seawall_host::{disk, time};
 use seawall_node::restore::{
-    DEFAULT_CHECKPOINT_INTERVAL, Outcome, Progress, RestoreOptions, RestoreSource, When, restore,
+    DEFAULT_CHECKPOINT_INTERVAL, Outcome, Progress, Report, RestoreOptions, RestoreSource, When, restore, verify,
 };
 use seawall_proto::position::{Lineage, PageSize, Position};
 use tokio::sync::{Mutex, oneshot};
@@ -95,6 +95,25 @@ impl Operator {
             let _ = answer.send(run(source(), options).await);
         });
         answered.await.unwrap_or(Err(RestoreFailure::Hangs)).map(|_outcome| ())
+    }
+
+    /// Verifies everything that `source` has, to the last page.
+    ///
+    /// # Errors
+    /// [`RestoreFailure`] if it cannot be listed.
+    pub async fn verify(
+        &self,
+        source: impl FnOnce() -> Arc<dyn RestoreSource> + Send + 'static,
+    ) -> Result<Report, RestoreFailure> {
+        let (answer, answered) = oneshot::channel();
+        world::current().spawn_on(self.machine, async move {
+            let source = source();
+            let verified = time::timeout(LIMIT, verify(source.as_ref(), true, 4, &Quiet)).await;
+            let verified = verified.map_err(|_elapsed| RestoreFailure::Hangs);
+            let verified = verified.and_then(|it| it.map_err(|error| RestoreFailure::Refused(error.to_string())));
+            let _ = answer.send(verified);
+        });
+        answered.await.unwrap_or(Err(RestoreFailure::Hangs))
     }
 
     /// Restores `when` (of one lineage, if it is named) from what `source` makes; now and then only when begun again.

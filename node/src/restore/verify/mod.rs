@@ -6,7 +6,8 @@ mod report;
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::segment::{SegmentFooter, SegmentSummary};
@@ -74,7 +75,8 @@ fn places(objects: &[SourceObject]) -> Vec<Vec<usize>> {
 
 /// Looks at the end of every object; answers of how many that could not be had alone.
 async fn look(source: &dyn RestoreSource, objects: &[SourceObject], parallelism: usize, report: &mut Report) -> u64 {
-    let ends = objects.iter().map(|object| async move { (object, times::summary(source, object).await) });
+    let ends: Vec<BoxFuture<'_, _>> =
+        objects.iter().map(|object| async move { (object, times::summary(source, object).await) }.boxed()).collect();
     let mut ends = stream::iter(ends).buffered(parallelism);
     let mut states = BTreeMap::new();
     let mut partless = 0;

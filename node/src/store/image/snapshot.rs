@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use seawall_host::probe::mutant;
 use seawall_host::task;
 use seawall_proto::checksum::Checksum;
-use seawall_proto::position::{PageNumber, Position};
+use seawall_proto::position::{PageNumber, Position, Txid};
 use seawall_proto::segment::{EncodeError, SegmentEncoder, SegmentHeader, SegmentKind};
 
 use super::ImageError;
@@ -58,13 +59,16 @@ impl Walk {
         let Some(from) = self.next else {
             let manifest = self.hold.manifest();
             let mut encoder = self.encoder;
+            let beyond = u32::from(mutant("merged-keeps-a-page-beyond-the-size") && self.after.txid > Txid::NONE);
             let end = encoder
-                .commit(manifest.page_count, manifest.commit_time_ms, manifest.position.checksum)
+                .commit(manifest.page_count + beyond, manifest.commit_time_ms, manifest.position.checksum)
                 .and_then(|()| encoder.finish());
             let (pieces, _) = end.map_err(|error| self.hold.segment_error(error))?;
             return Ok((pieces, None));
         };
-        let Batch { pages, next } = self.hold.read_batch(from, self.after.txid).await?;
+        let skipped = u64::from(mutant("merged-from-the-wrong-state") && self.after.txid > Txid::NONE);
+        let after = Txid(self.after.txid.0 + skipped);
+        let Batch { pages, next } = self.hold.read_batch(from, after).await?;
         let encoder = self.encoder;
         let encoded = task::blocking(move || encode(encoder, pages)).await;
         let encoded = encoded.map_err(|error| self.hold.segment_error(error))?;

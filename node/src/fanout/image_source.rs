@@ -1,4 +1,4 @@
-//! Where snapshots come from.
+//! Where snapshots and merged objects come from.
 
 use std::io;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use seawall_proto::position::{Lineage, Position, Txid};
 use crate::destination::ByteStream;
 use crate::store::image::ImageStore;
 
-/// How long an image may be kept from folding for the sake of one snapshot.
+/// How long an image may be kept from folding for the sake of one object.
 const HOLD_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long to wait for an image to be folded to where it is needed.
 const FOLD_LIMIT: Duration = Duration::from_secs(60);
 
-/// A snapshot segment on its way.
-pub struct Snapshot {
-    /// The exact state it holds.
+/// A squashed segment on its way.
+pub struct Merged {
+    /// The exact state it leads to.
     pub position: Position,
-    /// The database's size in bytes: the snapshot is hardly larger.
-    pub size_hint: u64,
+    /// Of a snapshot: the database's size in bytes, which it hardly exceeds.
+    pub size_hint: Option<u64>,
     /// The encoded segment.
     pub content: ByteStream,
 }
 
-/// Makes snapshots of databases.
-pub trait SnapshotSource: Send + Sync + 'static {
+/// Makes squashed segments of databases.
+pub trait ImageSource: Send + Sync + 'static {
     /// Waits until there is something not below `at_least` to be had, but not for ever.
     fn wait_ready(
         &self,
@@ -36,20 +36,21 @@ pub trait SnapshotSource: Send + Sync + 'static {
         at_least: Txid,
     ) -> BoxFuture<'static, io::Result<()>>;
 
-    /// Every page of a database, at exactly one txid not below `at_least`.
-    fn snapshot(
+    /// The last version of every page of a database that changed after `after`, at exactly one txid not below
+    /// `at_least`; every page, a snapshot, if `after` is the empty database.
+    fn merged(
         &self,
         database: &DatabaseName,
-        lineage: Lineage,
+        after: Position,
         at_least: Txid,
-    ) -> BoxFuture<'static, io::Result<Snapshot>>;
+    ) -> BoxFuture<'static, io::Result<Merged>>;
 }
 
 fn none_of(database: &DatabaseName, lineage: Lineage) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("this node has no image of {database}@{lineage}"))
 }
 
-impl SnapshotSource for ImageStore {
+impl ImageSource for ImageStore {
     fn wait_ready(
         &self,
         database: &DatabaseName,
@@ -60,21 +61,22 @@ impl SnapshotSource for ImageStore {
         async move { image?.wait_folded(at_least, FOLD_LIMIT).await.map(drop).map_err(io::Error::other) }.boxed()
     }
 
-    fn snapshot(
+    fn merged(
         &self,
         database: &DatabaseName,
-        lineage: Lineage,
+        after: Position,
         at_least: Txid,
-    ) -> BoxFuture<'static, io::Result<Snapshot>> {
-        let image = self.get(database, lineage).ok_or_else(|| none_of(database, lineage));
+    ) -> BoxFuture<'static, io::Result<Merged>> {
+        let image = self.get(database, after.lineage).ok_or_else(|| none_of(database, after.lineage));
         async move {
             let image = image?;
             image.wait_folded(at_least, FOLD_LIMIT).await.map_err(io::Error::other)?;
             let hold = image.hold(HOLD_LIMIT).await.map_err(io::Error::other)?;
             let manifest = hold.manifest();
-            let content = hold.snapshot().map(|piece| piece.map_err(io::Error::other)).boxed();
-            let size_hint = u64::from(manifest.page_count) * u64::from(manifest.page_size.bytes());
-            Ok(Snapshot { position: manifest.position, size_hint, content })
+            let content = hold.changes_since(after).map(|piece| piece.map_err(io::Error::other)).boxed();
+            let database_bytes = u64::from(manifest.page_count) * u64::from(manifest.page_size.bytes());
+            let size_hint = (after.txid == Txid::NONE).then_some(database_bytes);
+            Ok(Merged { position: manifest.position, size_hint, content })
         }
         .boxed()
     }
