@@ -1,11 +1,14 @@
 //! What goes on beside consensus: telling of its state, writing the position log, keeping the log short.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use seawall_host::{process, time};
+use seawall_proto::database_name::DatabaseName;
+use seawall_proto::position::{Lineage, Txid};
 
 use super::Raft;
 use super::live_state::{LiveState, Standing};
@@ -52,12 +55,17 @@ pub(super) async fn watch_standing(raft: Raft, live: Arc<LiveState>) {
 /// they stay in memory: the engine does not work again after it met a full disk, and the log file has them all.
 pub(super) async fn write_positions(live: Arc<LiveState>, space: Arc<SpaceBoard>) {
     let mut failures = 0;
+    let mut forgotten = BTreeMap::new();
     loop {
         time::sleep(WRITE_EVERY).await;
         if !space.has_room_for_copies_now().await {
             continue;
         }
-        match live.positions.write_up_to(live.settled()).await {
+        let written = match live.positions.write_up_to(live.settled()).await {
+            Ok(()) => forget_positions(&live, &mut forgotten).await,
+            failed => failed,
+        };
+        match written {
             Ok(()) => failures = 0,
             Err(error @ PositionLogError::Kv(KvError::Damaged { .. })) => {
                 process::halt(&format!("{error}; a restart builds it again"));
@@ -71,6 +79,29 @@ pub(super) async fn write_positions(live: Arc<LiveState>, space: Arc<SpaceBoard>
             }
         }
     }
+}
+
+/// Lets go of records that no destination has the transactions of any more; `forgotten` says up to which floors, and
+/// with a log from where on, that was done. What they said is said of later states too: each checksum rests on the one before.
+async fn forget_positions(
+    live: &LiveState,
+    forgotten: &mut BTreeMap<DatabaseName, (Lineage, Txid, u64)>,
+) -> Result<(), PositionLogError> {
+    let held_from = live.log.first_held().unwrap_or(0);
+    let floors: Vec<(DatabaseName, Lineage, Txid)> = {
+        let inner = live.lock();
+        let databases = inner.cluster.databases().iter();
+        databases
+            .filter_map(|(name, database)| Some((name.clone(), Lineage(database.head.lineage), database.floor()?)))
+            .collect()
+    };
+    for (name, lineage, floor) in floors {
+        let state = (lineage, floor, held_from);
+        if forgotten.get(&name) != Some(&state) && !live.positions.forget(&name, lineage, floor, held_from).await? {
+            forgotten.insert(name, state);
+        }
+    }
+    Ok(())
 }
 
 /// How many entries to keep behind a snapshot: `most`, or fewer where these have more than `limit` bytes.

@@ -170,6 +170,32 @@ impl PositionLog {
         }
     }
 
+    /// Forgets the oldest records that end below `floor` and whose entries the log has no longer, since it begins at
+    /// `held_from`; a batch of them at most. Answers whether there may be more.
+    ///
+    /// # Errors
+    /// [`PositionLogError::Kv`].
+    pub async fn forget(
+        &self,
+        database: &DatabaseName,
+        lineage: Lineage,
+        floor: Txid,
+        held_from: u64,
+    ) -> Result<bool, PositionLogError> {
+        let (lowest, end) = (key(database, lineage, Txid(0)), key(database, lineage, floor));
+        let oldest = self.kv.scan(Bound::Included(&lowest), Bound::Excluded(&end), BATCH)?;
+        let is_over =
+            |record: &SegmentRecord| record.last < floor && record.entries.iter().all(|entry| *entry < held_from);
+        let over = oldest.into_iter().take_while(|(_, value)| is_over(&decode(value)));
+        let over: Vec<_> = over.map(|(key, _)| (key, None)).collect();
+        let more = over.len() == BATCH;
+        if !over.is_empty() {
+            sometimes("records of the position log forgotten");
+            self.kv.apply(over).await?;
+        }
+        Ok(more)
+    }
+
     /// Takes in everything a snapshot says of the log up to `index`.
     ///
     /// # Errors
