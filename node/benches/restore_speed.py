@@ -110,19 +110,19 @@ def stop(process, how=signal.SIGINT):
         process.kill()
 
 
-def start_store(weed, work):
+def start_store(weed, work, buckets=("bench",), more=()):
     ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
     (work / "weed").mkdir()
     arguments = [weed, "mini", f"-dir={work / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     arguments += [f"-{name}.port={port}" for name, port in ports.items()]
     arguments += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"]
-    arguments += ["-master.telemetry=false", "-bucket=bench"]
+    arguments += ["-master.telemetry=false", f"-bucket={','.join(buckets)}", *more]
     log = open(work / "weed.log", "wb")
     process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=log, stderr=log)
 
     def answers():
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{ports['s3']}/bench")
+            urllib.request.urlopen(f"http://127.0.0.1:{ports['s3']}/{buckets[0]}")
         except urllib.error.HTTPError as error:
             return error.code == 403
         except OSError:
