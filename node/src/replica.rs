@@ -228,6 +228,11 @@ impl Replica {
         self.core.held_after(name, lineage)
     }
 
+    /// The checksum that the cluster agreed on for a state, if a segment ends there and the position log still says so.
+    pub fn checksum_at(&self, name: &DatabaseName, lineage: Lineage, txid: Txid) -> Option<Checksum> {
+        self.core.checksum_at(name, lineage, txid)
+    }
+
     /// Takes in another node's image, folded to `need` at least, in place of this node's.
     ///
     /// # Errors

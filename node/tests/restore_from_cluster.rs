@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 
 use history::{EPOCH, History};
 use nodes::{Cluster, PATIENCE};
+use seawall_host::net::{Channel, ChannelOptions};
 use seawall_host::time::UnixMillis;
 use seawall_node::node::NodeSizes;
 use seawall_node::restore::{
     ClusterSource, Outcome, Progress, RestoreError, RestoreOptions, Restored, SourceError, When, restore,
 };
+use seawall_proto::object_name::Level;
 use seawall_proto::position::Txid;
 use seawall_proto::v1;
+use seawall_proto::v1::restore_client::RestoreClient;
 
 struct Silent;
 
@@ -42,6 +45,17 @@ impl Cluster {
             Outcome::Restored(restored) => Ok(restored),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What a node says it can give back: the head, and where its image is; 0 while it has none.
+    async fn describe(&self, node: usize, wide: bool) -> (u64, u64) {
+        let channel = Channel::new(&self.addresses[node], ChannelOptions::default());
+        let request =
+            v1::DescribeRequest { database: "app".to_owned(), allow_stale: false, include_destinations: wide };
+        let described = RestoreClient::new(channel).describe(request).await.unwrap().into_inner();
+        let snapshot = Level::Snapshot.to_string();
+        let image = described.objects.iter().find(|object| object.source == "node" && object.level == snapshot);
+        (described.head.unwrap().txid, image.map_or(0, |object| object.last))
     }
 
     fn output(&self) -> PathBuf {
@@ -104,4 +118,29 @@ async fn a_node_left_alone_gives_what_it_has_only_when_asked_for() {
     let restored = cluster.restore(&[0, 1, 2], &cluster.output(), true, When::Newest).await.unwrap();
     assert_eq!(restored.position, history.position(20));
     assert!(std::fs::read(cluster.output()).unwrap() == history.states[20].file());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_described_is_described_again_at_once_though_folds_wait() {
+    let cluster = start().await;
+    let history = History::random(40, 3);
+    cluster.ship(&history, 20).await;
+    let status = cluster.wait(0, |status| status.leader != 0).await;
+    // Another than the leader, which holds its image when an agent begins.
+    let node = usize::from(status.leader == 1);
+    let told = loop {
+        let (_, image) = cluster.describe(node, false).await;
+        if image > 0 {
+            break image;
+        }
+    };
+    cluster.ship(&history, 40).await;
+    // Had any of them waited for the first one's hold to end, the image would have gone on.
+    for wide in [false, true, false, true, true] {
+        assert_eq!(cluster.describe(node, wide).await, (40, told));
+    }
+    // An earlier state, of which no narrow look tells, and the newest.
+    cluster.check(node, &history, When::Txid(Txid(7)), 7).await;
+    cluster.check(node, &history, When::Newest, 40).await;
+    assert_eq!(cluster.describe(node, false).await.0, 40);
 }

@@ -146,6 +146,8 @@ impl Driver {
         let mut capture = self.open().await?;
         let granted = self.claim().await?;
         let mut head = granted.head.clone().unwrap_or_default();
+        let (database, epoch) = (&self.config.name, granted.epoch);
+        tracing::info!(%database, epoch, lineage = head.lineage, txid = head.txid, "claimed");
         if reason.is_some() {
             // Going on from the WAL would only lead to the same end again.
             head.wal = None;

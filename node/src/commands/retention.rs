@@ -9,14 +9,13 @@ use futures::{StreamExt, stream};
 use seawall_host::time::UnixMillis;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::object_name::{Level, ObjectName};
-use seawall_proto::position::{Lineage, Txid};
 use serde::Serialize;
 
 use super::error::CommandError;
 use super::{print, print_json};
 use crate::config::{self, NodeConfig};
 use crate::destination::{self, Deletion, NamedDestination};
-use crate::fanout::expired;
+use crate::fanout::{expired, wanted};
 use crate::restore::{DestinationSource, SourceObject, time_of_state};
 
 /// Ends of objects that are read at a time.
@@ -95,14 +94,7 @@ impl RetentionArgs {
             let Some((database, name)) = object.name.split_once("/@") else { continue };
             let parsed = (database.parse::<DatabaseName>(), format!("@{name}").parse::<ObjectName>());
             let (Ok(database), Ok(name)) = parsed else { continue };
-            let (origin, size) = (Arc::clone(&origin), object.size);
-            databases.entry(database).or_default().push(SourceObject {
-                origin,
-                route: 0,
-                name,
-                size,
-                commit_time_ms: None,
-            });
+            databases.entry(database).or_default().push(SourceObject::listed(&origin, name, object.size));
         }
         Ok(databases)
     }
@@ -114,18 +106,7 @@ async fn look(
     objects: Vec<SourceObject>,
 ) -> Result<View, CommandError> {
     let source = DestinationSource::new(Arc::clone(&place.destination), database.clone());
-    let newest: BTreeMap<Lineage, Txid> =
-        objects.iter().fold(BTreeMap::new(), |mut newest, SourceObject { name, .. }| {
-            let known = newest.entry(name.lineage).or_default();
-            *known = name.last.max(*known);
-            newest
-        });
-    let is_wanted = |object: &&SourceObject| {
-        let name = &object.name;
-        name.level != Level::Log || newest.get(&name.lineage) == Some(&name.last)
-    };
-    let read = stream::iter(objects.iter().filter(is_wanted)).map(|object| {
-        let state = (object.name.lineage, object.name.last);
+    let read = stream::iter(wanted(&objects)).map(|(state, object)| {
         let source = &source;
         async move { time_of_state(source, object, state.1).await.map(|time| (state, time)) }
     });

@@ -142,7 +142,7 @@ impl ReplicaCore {
     }
 
     /// The checksum that the cluster agreed on for a state, if a segment ends there.
-    fn checksum_at(&self, name: &DatabaseName, lineage: Lineage, txid: Txid) -> Option<Checksum> {
+    pub(crate) fn checksum_at(&self, name: &DatabaseName, lineage: Lineage, txid: Txid) -> Option<Checksum> {
         let head = self.database(name)?.head;
         if (head.lineage, head.txid) == (lineage.0, txid.0) {
             return Some(Checksum(head.checksum));

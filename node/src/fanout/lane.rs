@@ -351,14 +351,17 @@ impl Lane {
         let Some(run) = &self.merge else { return };
         let Some(result) = run.outcome.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let (level, begun, bytes_before) = (run.level, run.begun, run.bytes_before);
+        let is_snapshot = level == Level::Snapshot;
         self.merge = None;
+        let attempts = if is_snapshot { &mut self.snapshot_attempts } else { &mut self.merge_attempts };
         let board = Arc::clone(&self.context.board);
         let (position, bytes) = match result {
-            Ok(uploaded) => uploaded,
+            Ok(uploaded) => {
+                attempts.succeeded();
+                uploaded
+            }
             Err(error) => {
                 board.resumes_nowhere();
-                let is_snapshot = level == Level::Snapshot;
-                let attempts = if is_snapshot { &mut self.snapshot_attempts } else { &mut self.merge_attempts };
                 attempts.failed(&self.context.options);
                 self.failed(&error, if is_snapshot { "snapshot" } else { "merged object" });
                 board.state().merge_error = Some(error.to_string());
@@ -366,8 +369,8 @@ impl Lane {
             }
         };
         // Whatever it was begun for: the gap may have opened since.
-        let for_gap = level == Level::Snapshot && self.gap && position.txid > self.progress.watermark;
-        if level == Level::Snapshot {
+        let for_gap = is_snapshot && self.gap && position.txid > self.progress.watermark;
+        if is_snapshot {
             if !for_gap {
                 board.resumes_nowhere();
             } else if board.state().detached {
@@ -390,8 +393,6 @@ impl Lane {
             // The window that failed before the gap is not tried again.
             self.uploads.succeeded();
         }
-        let is_snapshot = level == Level::Snapshot;
-        if is_snapshot { &mut self.snapshot_attempts } else { &mut self.merge_attempts }.succeeded();
         let mut state = board.state();
         state.merge_error = None;
         state.snapshot_wanted.take_if(|wanted| is_snapshot && position.txid >= *wanted);

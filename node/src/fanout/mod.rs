@@ -24,6 +24,6 @@ mod upload;
 pub use image_source::{ImageSource, Merged};
 pub use log::{CommittedLog, Pin};
 pub use options::FanoutOptions;
-pub(crate) use retention::expired;
+pub(crate) use retention::{expired, wanted};
 pub use status::{LaneState, LaneStatus};
 pub use supervisor::{Fanout, FanoutHandle};

@@ -11,41 +11,42 @@ use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 
 use crate::destination::{Deletion, Retention};
-use crate::restore::{Reach, SourceObject, reachable};
-use crate::state::{is_below, starts};
+use crate::restore::{Reach, SourceObject, lineages, reachable};
+use crate::state::{is_below, raised, starts};
 
 /// When something of what is uploaded now may expire first; 0 for never.
-pub(crate) fn first_expiry(retention: &Retention, now: UnixMillis) -> UnixMillis {
+pub(super) fn first_expiry(retention: &Retention, now: UnixMillis) -> UnixMillis {
     match retention.deletion {
         Deletion::Expired => after(now, retention.transactions.min(retention.level_one).min(retention.age)),
         Deletion::Never => UnixMillis(0),
     }
 }
 
-fn after(time: UnixMillis, span: Duration) -> UnixMillis {
+/// `span` after `time`.
+pub(super) fn after(time: UnixMillis, span: Duration) -> UnixMillis {
     UnixMillis(time.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
 }
 
 /// How far the floors of one lineage may rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(super) struct Verdict {
     /// Not below the present ones.
-    pub(crate) floors: v1::Floors,
+    pub(super) floors: v1::Floors,
     /// When more may expire, if nothing is uploaded; `None` if never.
-    pub(crate) next: Option<UnixMillis>,
+    pub(super) next: Option<UnixMillis>,
 }
 
 /// What is judged.
-pub(crate) struct Holdings<'a> {
+pub(super) struct Holdings<'a> {
     /// Everything that lies there of the database.
-    pub(crate) objects: &'a [SourceObject],
+    pub(super) objects: &'a [SourceObject],
     /// Commit times of the states that objects above level 0 lead to, and of the newest of each lineage; one that is not
     /// known does not count.
-    pub(crate) times: &'a BTreeMap<(Lineage, Txid), UnixMillis>,
+    pub(super) times: &'a BTreeMap<(Lineage, Txid), UnixMillis>,
     /// The lineage that the database is in.
-    pub(crate) newest: Lineage,
+    pub(super) newest: Lineage,
     /// The cluster's time.
-    pub(crate) now: UnixMillis,
+    pub(super) now: UnixMillis,
 }
 
 /// What of `objects` may go, by their indexes, if nothing was decreed yet. `times` are as [`Holdings`] wants them.
@@ -55,21 +56,42 @@ pub(crate) fn expired(
     retention: &Retention,
     now: UnixMillis,
 ) -> Vec<usize> {
-    let mut lineages: Vec<Lineage> = objects.iter().map(|object| object.name.lineage).collect();
-    lineages.sort_unstable();
-    lineages.dedup();
-    let Some(newest) = lineages.last().copied() else { return Vec::new() };
-    let holdings = Holdings { objects, times, newest, now };
-    let floors: Vec<v1::Floors> = lineages
-        .into_iter()
-        .map(|lineage| judge(&holdings, retention, v1::Floors { lineage: lineage.0, ..v1::Floors::default() }).floors)
-        .collect();
-    let goes = |object: &SourceObject| floors.iter().any(|floors| is_below(floors, &object.name));
+    let Some(newest) = lineages(objects).last().copied() else { return Vec::new() };
+    let verdicts = judge_all(&Holdings { objects, times, newest, now }, retention, &[]);
+    let goes = |object: &SourceObject| verdicts.iter().any(|(_, it)| is_below(&it.floors, &object.name));
     objects.iter().enumerate().filter(|(_, object)| goes(object)).map(|(index, _)| index).collect()
 }
 
+/// The states whose times [`Holdings`] wants, and an object that ends with each.
+pub(crate) fn wanted(objects: &[SourceObject]) -> BTreeMap<(Lineage, Txid), &SourceObject> {
+    let mut newest: BTreeMap<Lineage, &SourceObject> = BTreeMap::new();
+    for object in objects {
+        let known = newest.entry(object.name.lineage).or_insert(object);
+        if known.name.last < object.name.last {
+            *known = object;
+        }
+    }
+    let merged = objects.iter().filter(|object| object.name.level != Level::Log);
+    merged.chain(newest.into_values()).map(|object| ((object.name.lineage, object.name.last), object)).collect()
+}
+
+/// The present floors of every lineage that lies there, of which `known` has some, and how far they may rise.
+pub(super) fn judge_all(
+    holdings: &Holdings<'_>,
+    retention: &Retention,
+    known: &[v1::Floors],
+) -> Vec<(v1::Floors, Verdict)> {
+    let lineages = lineages(holdings.objects).into_iter().filter(|lineage| *lineage <= holdings.newest);
+    let verdicts = lineages.map(|lineage| {
+        let present = known.iter().find(|floors| floors.lineage == lineage.0).copied();
+        let present = present.unwrap_or(v1::Floors { lineage: lineage.0, ..v1::Floors::default() });
+        (present, judge(holdings, retention, present))
+    });
+    verdicts.collect()
+}
+
 /// How far the floors of `lineage` may rise from `present`.
-pub(crate) fn judge(holdings: &Holdings<'_>, retention: &Retention, present: v1::Floors) -> Verdict {
+fn judge(holdings: &Holdings<'_>, retention: &Retention, present: v1::Floors) -> Verdict {
     let lineage = Lineage(present.lineage);
     if lineage < holdings.newest {
         return judge_ended(holdings, retention, present);
@@ -103,12 +125,9 @@ pub(crate) fn judge(holdings: &Holdings<'_>, retention: &Retention, present: v1:
 
 /// A lineage that another one followed goes as a whole, when that one leads to a state that is older than what is kept.
 fn judge_ended(holdings: &Holdings<'_>, retention: &Retention, present: v1::Floors) -> Verdict {
-    let mut later: Vec<Lineage> = holdings.objects.iter().map(|object| object.name.lineage).collect();
-    later.retain(|lineage| lineage.0 > present.lineage && *lineage <= holdings.newest);
-    later.sort_unstable();
-    later.dedup();
-    let landings: Vec<Landing> =
-        later.into_iter().map(|lineage| landing(holdings, lineage, retention.age, |_| true)).collect();
+    let later = lineages(holdings.objects).into_iter();
+    let later = later.filter(|lineage| lineage.0 > present.lineage && *lineage <= holdings.newest);
+    let landings: Vec<Landing> = later.map(|lineage| landing(holdings, lineage, retention.age, |_| true)).collect();
     if landings.iter().all(|landing| landing.at.is_none()) {
         let next = landings.into_iter().filter_map(|landing| landing.next).min();
         return Verdict { floors: present, next };
@@ -163,14 +182,7 @@ impl Verdict {
 
     /// Raises the floors, if every object that stays leads as far as it did.
     fn raise(&mut self, holdings: &Holdings<'_>, to: v1::Floors) {
-        let from = &self.floors;
-        let raised = v1::Floors {
-            level_zero: to.level_zero.max(from.level_zero),
-            level_one: to.level_one.max(from.level_one),
-            level_two: to.level_two.max(from.level_two),
-            snapshot: to.snapshot.max(from.snapshot),
-            ..*from
-        };
+        let raised = raised(&self.floors, &to);
         if stays_useful(holdings.objects, &raised) || mutant("floor-past-the-last-snapshot") {
             self.floors = raised;
         }

@@ -9,16 +9,16 @@ use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task;
 use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_proto::database_name::DatabaseName;
-use seawall_proto::object_name::{Level, ObjectName};
+use seawall_proto::object_name::ObjectName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
 use seawall_proto::v1::command::Command;
 
 use super::CommittedLog;
-use super::retention::{Holdings, Verdict, judge};
+use super::retention::{Holdings, Verdict, after, judge_all, wanted};
 use crate::destination::{Deletion, DestinationError, NamedDestination};
 use crate::replica::ProposeError;
-use crate::restore::{DestinationSource, SourceObject, list_segments, time_of_state};
+use crate::restore::{DestinationSource, SourceObject, lineages, list_segments, time_of_state};
 use crate::state::is_below;
 
 /// Deletions under way at a time.
@@ -98,12 +98,12 @@ impl Sweeper {
     async fn sweep(&mut self, database: &DatabaseName, now: UnixMillis) -> Result<(), SweepError> {
         let Some(view) = self.log.database(database) else { return Ok(()) };
         let Some(known) = view.destinations.get(&self.place.name).cloned() else { return Ok(()) };
-        let mut listed = list_segments(&*self.place.destination, database).await?;
-        let grace = i64::try_from(self.place.retention.grace.as_millis()).unwrap_or(i64::MAX);
-        let over = |floors: &&v1::Floors| floors.decreed_ms.saturating_add(grace) <= now.0;
+        let listed = list_segments(&*self.place.destination, database).await?;
+        let grace = self.place.retention.grace;
+        let over = |floors: &&v1::Floors| after(UnixMillis(floors.decreed_ms), grace) <= now;
         let deletable: Vec<v1::Floors> = known.floors.iter().filter(over).copied().collect();
         let (gone, left): (Vec<_>, Vec<_>) =
-            listed.drain(..).partition(|(name, _)| deletable.iter().any(|floors| is_below(floors, name)));
+            listed.into_iter().partition(|(name, _)| deletable.iter().any(|floors| is_below(floors, name)));
         let paths = gone.into_iter().map(|(name, _)| format!("{database}/{name}")).collect();
         let deleted = self.delete(database, paths).await;
 
@@ -111,32 +111,14 @@ impl Sweeper {
         let (waiting, staying): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|(name, _)| known.floors.iter().any(|floors| is_below(floors, name)));
         let origin: Arc<str> = Arc::from(self.place.destination.url());
-        let objects: Vec<SourceObject> = staying
-            .into_iter()
-            .map(|(name, size)| SourceObject {
-                origin: Arc::clone(&origin),
-                route: 0,
-                name,
-                size,
-                commit_time_ms: None,
-            })
-            .collect();
-        let objects: Arc<[SourceObject]> = objects.into();
+        let objects: Arc<[SourceObject]> =
+            staying.into_iter().map(|(name, size)| SourceObject::listed(&origin, name, size)).collect();
         let (times, complete) = self.times(database, &objects, now).await;
         let judged = Arc::clone(&objects);
         let retention = self.place.retention.clone();
         let (newest, floors) = (Lineage(known.lineage), known.floors.clone());
         let verdicts = task::blocking(move || {
-            let mut lineages: Vec<Lineage> = judged.iter().map(|object| object.name.lineage).collect();
-            lineages.sort_unstable();
-            lineages.dedup();
-            let holdings = Holdings { objects: &judged, times: &times, newest, now };
-            let verdicts = lineages.into_iter().filter(|lineage| *lineage <= newest).map(|lineage| {
-                let known = floors.iter().find(|floors| floors.lineage == lineage.0).copied();
-                let present = known.unwrap_or(v1::Floors { lineage: lineage.0, ..v1::Floors::default() });
-                (present, judge(&holdings, &retention, present))
-            });
-            verdicts.collect::<Vec<(v1::Floors, Verdict)>>()
+            judge_all(&Holdings { objects: &judged, times: &times, newest, now }, &retention, &floors)
         })
         .await?;
         if mutant("deleted-before-decreed") {
@@ -161,18 +143,16 @@ impl Sweeper {
         done: bool,
         now: UnixMillis,
     ) -> Result<(), SweepError> {
-        let after =
-            |time: i64, span: Duration| time.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let grace = self.place.retention.grace;
-        let soonest = after(now.0, self.interval);
-        let mut due: Vec<i64> = if done { Vec::new() } else { vec![soonest] };
+        let soonest = after(now, self.interval);
+        let mut due: Vec<UnixMillis> = if done { Vec::new() } else { vec![soonest] };
         let mut raised = Vec::new();
         for (present, verdict) in verdicts {
-            due.extend(verdict.next.map(|next| next.0));
+            due.extend(verdict.next);
             if waiting.iter().any(|(name, _)| name.lineage.0 == present.lineage) {
-                due.push(after(present.decreed_ms, grace));
+                due.push(after(UnixMillis(present.decreed_ms), grace));
             } else if verdict.floors != present {
-                due.push(after(now.0, grace));
+                due.push(after(now, grace));
                 raised.push(v1::Floors { decreed_ms: now.0, ..verdict.floors });
                 sometimes("floors of a destination raised");
             }
@@ -187,7 +167,7 @@ impl Sweeper {
             level_one: mark(known.level_one),
             level_two: mark(known.level_two),
             floors: raised,
-            retention_due_ms: due.into_iter().min().map_or(0, |due| due.max(soonest)),
+            retention_due_ms: due.into_iter().min().map_or(0, |due| due.max(soonest).0),
         };
         let command = v1::ProgressCommand { retention: vec![decree], ..v1::ProgressCommand::default() };
         self.log.propose(v1::Command { command: Some(Command::Progress(command)) }).await?;
@@ -222,19 +202,20 @@ impl Sweeper {
         let cached = self.times.remove(database).unwrap_or_default();
         let mut times = Times::new();
         for (lineage, txid) in wanted.keys().copied() {
-            let before = Txid(txid.0.saturating_sub(1));
-            let record = self.log.segments(database, lineage, before, 1).into_iter().find(|record| record.last == txid);
-            let time = record.map(|record| UnixMillis(record.commit_time_ms));
-            if let Some(time) = time.or_else(|| cached.get(&(lineage, txid)).copied()) {
+            let logged = || {
+                let records = self.log.segments(database, lineage, Txid(txid.0.saturating_sub(1)), 1);
+                let record = records.into_iter().find(|record| record.last == txid);
+                record.map(|record| UnixMillis(record.commit_time_ms))
+            };
+            // What was found once is asked of nobody again.
+            if let Some(time) = cached.get(&(lineage, txid)).copied().or_else(logged) {
                 times.insert((lineage, txid), time);
             }
         }
         let source = DestinationSource::new(Arc::clone(&self.place.destination), database.clone());
         let retention = &self.place.retention;
         let mut complete = true;
-        let mut lineages: Vec<Lineage> = wanted.keys().map(|(lineage, _)| *lineage).collect();
-        lineages.dedup();
-        for lineage in lineages {
+        for lineage in lineages(objects) {
             let states: Vec<_> = wanted.range((lineage, Txid(0))..=(lineage, Txid(u64::MAX))).collect();
             for age in [retention.transactions, retention.level_one, retention.age] {
                 let cutoff = now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
@@ -262,19 +243,6 @@ impl Sweeper {
         self.times.insert(database.clone(), times.clone());
         (bounded(&wanted, times), complete)
     }
-}
-
-/// The states whose times matter, and an object that ends with each.
-fn wanted(objects: &[SourceObject]) -> BTreeMap<(Lineage, Txid), &SourceObject> {
-    let mut newest: BTreeMap<Lineage, &SourceObject> = BTreeMap::new();
-    for object in objects {
-        let known = newest.entry(object.name.lineage).or_insert(object);
-        if known.name.last < object.name.last {
-            *known = object;
-        }
-    }
-    let merged = objects.iter().filter(|object| object.name.level != Level::Log);
-    merged.chain(newest.into_values()).map(|object| ((object.name.lineage, object.name.last), object)).collect()
 }
 
 /// Every state with its time, or with that of the next one whose time is known: it is no younger.

@@ -59,13 +59,7 @@ impl RestoreSource for DestinationSource {
             let segments = list_segments(self.destination.as_ref(), &self.database).await;
             let segments = segments
                 .map_err(|error| SourceError::Unusable { origin: self.origin.to_string(), cause: error.to_string() })?;
-            let objects = segments.into_iter().map(|(name, size)| SourceObject {
-                origin: Arc::clone(&self.origin),
-                route: 0,
-                name,
-                size,
-                commit_time_ms: None,
-            });
+            let objects = segments.into_iter().map(|(name, size)| SourceObject::listed(&self.origin, name, size));
             Ok(Listing { objects: objects.collect(), ..Listing::default() })
         }
         .boxed()

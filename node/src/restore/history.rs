@@ -9,7 +9,7 @@ use seawall_proto::position::{Lineage, Position, Txid};
 
 use super::error::RestoreError;
 use super::plan::{self, Reach, is_snapshot, keeps_transactions};
-use super::source::{Breadth, Listing, RestoreSource, SourceObject};
+use super::source::{Breadth, Listing, RestoreSource, SourceObject, lineages};
 use super::times;
 
 /// States that can be restored, with nothing lost between them.
@@ -96,10 +96,7 @@ pub async fn history(source: &dyn RestoreSource) -> Result<History, RestoreError
 pub(super) async fn history_of(source: &dyn RestoreSource, listing: Listing) -> History {
     let objects = &listing.objects;
     let mut history = History { head: listing.head, warnings: listing.warnings, ..History::default() };
-    let mut lineages: Vec<Lineage> = objects.iter().map(|object| object.name.lineage).collect();
-    lineages.sort();
-    lineages.dedup();
-    for lineage in lineages {
+    for lineage in lineages(objects) {
         let (runs, gaps) = runs(objects, lineage);
         let mut timed = Vec::new();
         for run in runs {

@@ -35,6 +35,7 @@ pub use options::{DEFAULT_CHECKPOINT_INTERVAL, DEFAULT_PARALLELISM, RestoreOptio
 pub use outcome::{Estimate, Outcome, PlannedObject, Progress, Restored};
 pub(crate) use plan::{Reach, reachable};
 pub use run::restore;
+pub(crate) use source::lineages;
 pub use source::{Breadth, ByteStream, Listing, PartRead, RestoreSource, SourceError, SourceObject};
 pub use source_url::{InvalidSource, SourceUrl};
 pub use target::TargetError;

@@ -1,12 +1,13 @@
 //! Where a restore reads from.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use seawall_proto::object_name::ObjectName;
-use seawall_proto::position::Position;
+use seawall_proto::position::{Lineage, Position};
 
 /// A segment that a source can give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,19 @@ pub struct SourceObject {
     pub size: u64,
     /// Commit time of its last transaction, milliseconds since 1970, if the listing knows it.
     pub commit_time_ms: Option<i64>,
+}
+
+impl SourceObject {
+    /// An object as a destination's listing has it.
+    pub(crate) fn listed(origin: &Arc<str>, name: ObjectName, size: u64) -> Self {
+        Self { origin: Arc::clone(origin), route: 0, name, size, commit_time_ms: None }
+    }
+}
+
+/// The lineages of `objects`, ascending.
+pub(crate) fn lineages(objects: &[SourceObject]) -> Vec<Lineage> {
+    let lineages: BTreeSet<Lineage> = objects.iter().map(|object| object.name.lineage).collect();
+    lineages.into_iter().collect()
 }
 
 /// How far to look.

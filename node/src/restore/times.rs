@@ -7,7 +7,7 @@ use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::segment::{SegmentDecoder, SegmentEvent, SegmentFooter, SegmentHeader, SegmentKind, SegmentSummary};
 
 use super::plan::{self, Reach};
-use super::source::{RestoreSource, SourceError, SourceObject};
+use super::source::{RestoreSource, SourceError, SourceObject, lineages};
 
 /// What a time means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,7 @@ pub(super) async fn resolve(
     lineage: Option<Lineage>,
     time: UnixMillis,
 ) -> Result<Resolved, (usize, SourceError)> {
-    let mut lineages: Vec<Lineage> = objects.iter().map(|object| object.name.lineage).collect();
-    lineages.sort();
-    lineages.dedup();
+    let mut lineages = lineages(objects);
     lineages.retain(|known| lineage.is_none_or(|wanted| *known == wanted));
     let mut oldest = None;
     for lineage in lineages.into_iter().rev() {

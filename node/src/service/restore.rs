@@ -32,7 +32,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where an answer without a leader will do.
 const STALE_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After a description the image stays where it is for so long, so that what was described can be read.
+/// After a description the image stays where it is for so long, so that what was described can be read; while folds
+/// wait, no longer than others hold it anyway.
 const DESCRIBED_HOLD: Duration = Duration::from_secs(10);
 
 /// While an image is read it stays where it is for this long, and a second more for each [`HOLD_RATE`] bytes.
@@ -104,7 +105,7 @@ impl RestoreService {
         let mut objects = Vec::new();
         let mut after = Txid::NONE;
         if let Some(image) = self.images.get(name, lineage)
-            && let Ok(hold) = image.hold(DESCRIBED_HOLD).await
+            && let Ok(hold) = image.hold_alongside(DESCRIBED_HOLD).await
         {
             let manifest = hold.manifest();
             after = manifest.position.txid;
@@ -228,8 +229,7 @@ impl RestoreService {
             return Err(Status::not_found(format!("this node has no destination `{source}`")));
         };
         let source = DestinationSource::new(Arc::clone(&named.destination), name.clone());
-        let object =
-            SourceObject { origin: Arc::from(named.name.as_str()), route: 0, name: wanted, size, commit_time_ms: None };
+        let object = SourceObject::listed(&Arc::from(named.name.as_str()), wanted, size);
         Ok(source.read(&object).map_err(|error| Status::aborted(error.to_string())).boxed())
     }
 }

@@ -11,4 +11,4 @@ pub use cluster::{ClusterState, Effect};
 pub use database::DatabaseState;
 pub use manifest::{ManifestError, decode_record, encode_record};
 pub use open_segment::OpenSegment;
-pub use retention::{is_below, starts};
+pub use retention::{is_below, raised, starts};

@@ -27,23 +27,19 @@ impl DatabaseState {
         if decree.lineage != known.lineage {
             return;
         }
-        for raised in &decree.floors {
-            if !highest(known, raised.lineage).is_some_and(|highest| is_within(raised, &highest)) {
+        for to in &decree.floors {
+            if !highest(known, to.lineage).is_some_and(|highest| is_within(to, &highest)) {
                 continue;
             }
-            let at =
-                known.floors.iter().position(|floors| floors.lineage >= raised.lineage).unwrap_or(known.floors.len());
-            if known.floors.get(at).is_none_or(|floors| floors.lineage != raised.lineage) {
-                known.floors.insert(at, v1::Floors { lineage: raised.lineage, ..v1::Floors::default() });
+            let at = known.floors.iter().position(|floors| floors.lineage >= to.lineage).unwrap_or(known.floors.len());
+            if known.floors.get(at).is_none_or(|floors| floors.lineage != to.lineage) {
+                known.floors.insert(at, v1::Floors { lineage: to.lineage, ..v1::Floors::default() });
             }
             let Some(floors) = known.floors.get_mut(at) else { continue };
             let before = *floors;
-            floors.level_zero = floors.level_zero.max(raised.level_zero);
-            floors.level_one = floors.level_one.max(raised.level_one);
-            floors.level_two = floors.level_two.max(raised.level_two);
-            floors.snapshot = floors.snapshot.max(raised.snapshot);
+            *floors = raised(floors, to);
             if *floors != before {
-                floors.decreed_ms = raised.decreed_ms.max(before.decreed_ms);
+                floors.decreed_ms = to.decreed_ms.max(before.decreed_ms);
             }
         }
         // What came since may expire before what was looked at does.
@@ -72,6 +68,17 @@ pub fn is_below(floors: &v1::Floors, name: &ObjectName) -> bool {
         Level::Snapshot => floors.snapshot,
     };
     name.lineage.0 == floors.lineage && name.last.0 < floor
+}
+
+/// `floors`, each as high as that of `to` if that one is higher.
+pub fn raised(floors: &v1::Floors, to: &v1::Floors) -> v1::Floors {
+    v1::Floors {
+        level_zero: floors.level_zero.max(to.level_zero),
+        level_one: floors.level_one.max(to.level_one),
+        level_two: floors.level_two.max(to.level_two),
+        snapshot: floors.snapshot.max(to.snapshot),
+        ..*floors
+    }
 }
 
 fn is_within(floors: &v1::Floors, highest: &v1::Floors) -> bool {

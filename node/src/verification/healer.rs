@@ -92,10 +92,10 @@ impl Healer<'_> {
     /// What an object has to be, by its name and the position log.
     pub(super) fn claim(&self, name: &ObjectName) -> Claim {
         let replica = &self.context.replica;
-        let at = |txid: Txid| replica.segments(self.database, name.lineage, Txid(txid.0 - 1), 1).into_iter().next();
-        let first = at(name.first).filter(|record| record.first == name.first && name.level != Level::Snapshot);
-        let last = at(name.last).filter(|record| record.last == name.last);
-        let (before, after) = (first.map(|it| it.checksum_before), last.map(|it| it.checksum_after));
+        let begins = replica.segments(self.database, name.lineage, Txid(name.first.0 - 1), 1).into_iter().next();
+        let begins = begins.filter(|record| record.first == name.first && name.level != Level::Snapshot);
+        let (before, after) =
+            (begins.map(|record| record.checksum_before), replica.checksum_at(self.database, name.lineage, name.last));
         Claim { name: *name, before, after }
     }
 

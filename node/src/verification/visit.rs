@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use seawall_host::probe::sometimes;
 use seawall_host::{random, time};
-use seawall_proto::checksum::Checksum;
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::object_name::{Level, ObjectName};
 use seawall_proto::position::{Lineage, Txid};
@@ -349,11 +348,7 @@ impl Visit<'_> {
             };
             let replica = self.context.replica.clone();
             let database = self.database.clone();
-            let logged = move |lineage: Lineage, txid: Txid| -> Option<Checksum> {
-                let record =
-                    replica.segments(&database, lineage, Txid(txid.0.saturating_sub(1)), 1).into_iter().next()?;
-                (record.last == txid).then_some(record.checksum_after)
-            };
+            let logged = move |lineage: Lineage, txid: Txid| replica.checksum_at(&database, lineage, txid);
             let fault = match prove_chain(self.source, &self.objects, &plan, &logged).await {
                 Ok(reached) => {
                     let whole = reached.whole.iter().map(|index| self.objects[*index].name.to_string());

@@ -1,6 +1,5 @@
 //! Reading an image at exactly one position while folding waits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use seawall_proto::checksum::Checksum;
 use seawall_proto::position::{PageNumber, Position, Txid};
 use tokio::sync::{MutexGuard, SemaphorePermit};
 
-use super::image::{Shared, State, lock};
+use super::holds::Terms;
+use super::image::{Image, Shared, State, lock};
 use super::snapshot::{self, SegmentStream};
 use super::{ImageError, ImageManifest};
 
@@ -19,26 +19,6 @@ use super::{ImageError, ImageManifest};
 const BATCH_BYTES: usize = 1 << 20;
 /// Entries of the vector that are looked at in one turn.
 const SCAN_ENTRIES: usize = 1 << 16;
-
-/// Who keeps folding from going on.
-#[derive(Debug, Default)]
-pub(super) struct Holds {
-    limits: BTreeMap<u64, Instant>,
-    next: u64,
-    /// Folds that wait: new holds that would outlast all others let them go first.
-    waiting: usize,
-}
-
-impl Holds {
-    /// Whether a hold until `limit` may begin: it must not make a fold wait longer than it does anyway.
-    fn lets_in(&self, limit: Instant) -> bool {
-        self.waiting == 0 || self.limits.values().any(|other| *other >= limit)
-    }
-
-    pub(super) fn expire_all(&mut self) {
-        self.limits.clear();
-    }
-}
 
 /// Keeps an image at one position until it is dropped or its limit has passed.
 pub struct Hold {
@@ -54,41 +34,57 @@ pub(super) struct Batch {
     pub(super) next: Option<PageNumber>,
 }
 
+impl Image {
+    /// Pauses folding, for `limit` at most, so that the image can be read at exactly one position.
+    ///
+    /// # Errors
+    /// [`ImageError::Quarantined`], [`ImageError::Recovering`], [`ImageError::Empty`], [`ImageError::Io`].
+    pub async fn hold(&self, limit: Duration) -> Result<Hold, ImageError> {
+        Hold::acquire(&self.shared, limit, Terms::InTurn).await
+    }
+
+    /// As [`Image::hold`], but at once if the image is at `position`, whoever waits to fold: for those who were told
+    /// of that position under a hold that still lasts. `limit` counts from when the fold began to wait, so that it is
+    /// not put off without end.
+    ///
+    /// # Errors
+    /// As [`Image::hold`].
+    pub async fn hold_at(&self, position: Position, limit: Duration) -> Result<Hold, ImageError> {
+        Hold::acquire(&self.shared, limit, Terms::At(position)).await
+    }
+
+    /// As [`Image::hold`], but at once where others hold the image: while a fold waits for them, no longer than they
+    /// do. For those whose need is short, and who would otherwise wait for holds like their own.
+    ///
+    /// # Errors
+    /// As [`Image::hold`].
+    pub async fn hold_alongside(&self, limit: Duration) -> Result<Hold, ImageError> {
+        Hold::acquire(&self.shared, limit, Terms::Alongside).await
+    }
+}
+
 impl Hold {
-    /// A hold that waits for folds in turn, unless the image is at `known`: who was told of a position finds it, as
-    /// long as the hold under which it was told lasts.
-    pub(super) async fn acquire(
-        shared: &Arc<Shared>,
-        limit: Duration,
-        known: Option<Position>,
-    ) -> Result<Self, ImageError> {
+    /// Waits for folds where `terms` ask for it.
+    pub(super) async fn acquire(shared: &Arc<Shared>, limit: Duration, terms: Terms) -> Result<Self, ImageError> {
         loop {
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
             let mut state = shared.state.lock().await;
-            let in_turn = lock(&shared.holds).lets_in(Instant::now() + limit);
-            if in_turn || known.is_some() {
-                let working = &shared.load(&mut state).await?.working;
-                let position = working.position;
-                if !in_turn && known != Some(position) {
-                    drop(state);
-                    changed.await;
-                    continue;
-                }
-                if !working.is_exact() && !working.is_consistent() {
-                    sometimes("image asked for while an interrupted fold is repeated");
-                    let until = working.until();
-                    return Err(ImageError::Recovering { image: shared.name(), folded: position.txid, until });
-                }
-                let manifest = working.manifest().ok_or_else(|| ImageError::Empty { image: shared.name() })?;
-                let mut holds = lock(&shared.holds);
-                let id = holds.next;
-                holds.next += 1;
-                holds.limits.insert(id, Instant::now() + limit);
-                return Ok(Self { shared: Arc::clone(shared), id, manifest });
+            let working = &shared.load(&mut state).await?.working;
+            let position = working.position;
+            let Some(until) = lock(&shared.holds).grant(Instant::now(), limit, terms, position) else {
+                drop(state);
+                changed.await;
+                continue;
+            };
+            if !working.is_exact() && !working.is_consistent() {
+                sometimes("image asked for while an interrupted fold is repeated");
+                let until = working.until();
+                return Err(ImageError::Recovering { image: shared.name(), folded: position.txid, until });
             }
-            drop(state);
-            changed.await;
+            let manifest = working.manifest().ok_or_else(|| ImageError::Empty { image: shared.name() })?;
+            let id = lock(&shared.holds).begin(until);
+            return Ok(Self { shared: Arc::clone(shared), id, manifest });
         }
     }
 
@@ -192,7 +188,7 @@ impl Hold {
     }
 
     fn check(&self) -> Result<(), ImageError> {
-        if lock(&self.shared.holds).limits.contains_key(&self.id) { Ok(()) } else { Err(self.expired()) }
+        if lock(&self.shared.holds).lasts(self.id) { Ok(()) } else { Err(self.expired()) }
     }
 
     /// After an error on the disk the image goes back to what is durable, holds or not.
@@ -207,7 +203,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        lock(&self.shared.holds).limits.remove(&self.id);
+        lock(&self.shared.holds).end(self.id);
         self.shared.changed.notify_waiters();
     }
 }
@@ -217,7 +213,7 @@ struct Waiting<'a>(&'a Shared);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        lock(&self.0.holds).waiting -= 1;
+        lock(&self.0.holds).fold_goes_on();
         self.0.changed.notify_waiters();
     }
 }
@@ -235,14 +231,13 @@ impl Shared {
             let state = self.state.lock().await;
             let last_limit = {
                 let mut holds = lock(&self.holds);
-                let now = Instant::now();
-                holds.limits.retain(|_, limit| *limit > now);
-                holds.limits.values().max().copied()
+                holds.expire(Instant::now());
+                holds.last_limit()
             };
             let Some(last_limit) = last_limit else { return (state, permit) };
             drop((state, permit));
             if waiting.is_none() {
-                lock(&self.holds).waiting += 1;
+                lock(&self.holds).fold_waits(Instant::now());
                 waiting = Some(Waiting(self));
             }
             let _ = time::timeout_at(last_limit, changed).await;

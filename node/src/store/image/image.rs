@@ -16,7 +16,7 @@ use seawall_proto::segment::SegmentDecoder;
 use tokio::sync::{Notify, Semaphore};
 
 use super::files::{self, Files};
-use super::hold::{Hold, Holds};
+use super::holds::Holds;
 use super::meta::Meta;
 use super::working::{FoldError, Step, Working};
 use super::{ImageError, ImageManifest};
@@ -166,23 +166,6 @@ impl Image {
                 });
             }
         }
-    }
-
-    /// Pauses folding, for `limit` at most, so that the image can be read at exactly one position.
-    ///
-    /// # Errors
-    /// [`ImageError::Quarantined`], [`ImageError::Recovering`], [`ImageError::Empty`], [`ImageError::Io`].
-    pub async fn hold(&self, limit: Duration) -> Result<Hold, ImageError> {
-        Hold::acquire(&self.shared, limit, None).await
-    }
-
-    /// As [`Image::hold`], but at once if the image is at `position`, whoever waits to fold: for those who were told
-    /// of that position under a hold that still lasts.
-    ///
-    /// # Errors
-    /// As [`Image::hold`].
-    pub async fn hold_at(&self, position: Position, limit: Duration) -> Result<Hold, ImageError> {
-        Hold::acquire(&self.shared, limit, Some(position)).await
     }
 
     /// Folds a whole segment; what is folded already is skipped. Waits for holds first.

@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod folder;
 mod hold;
+mod holds;
 #[expect(clippy::module_inception, reason = "the type is the folder's main one")]
 mod image;
 mod meta;

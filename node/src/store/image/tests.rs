@@ -487,8 +487,9 @@ async fn who_was_told_of_a_held_position_finds_it_though_a_fold_waits() {
     let outlasting = Duration::from_secs(100);
     assert!(time::timeout(Duration::from_millis(30), image.hold(outlasting)).await.is_err());
     let found = time::timeout(LIMIT, image.hold_at(position, outlasting)).await.unwrap().unwrap();
-    assert_eq!(found.manifest().position, position);
-    drop((told, found));
+    let beside = time::timeout(LIMIT, image.hold_alongside(outlasting)).await.unwrap().unwrap();
+    assert_eq!([&found, &beside].map(|hold| hold.manifest().position), [position; 2]);
+    drop((told, found, beside));
     folding.await.unwrap().unwrap();
     assert_is(&image, &model).await;
 }
