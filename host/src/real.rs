@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is what the firewall points to")]
 
 mod disk;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod network;
 mod watch;
 
@@ -27,13 +29,21 @@ pub struct RealWorld {
     origin: std::time::Instant,
     disk: disk::RealDisk,
     network: network::RealNetwork,
+    #[cfg(feature = "mutants")]
+    mutants: mutants::Mutants,
 }
 
 impl RealWorld {
     /// The machine this process runs on.
     #[expect(clippy::new_without_default, reason = "its origin is the moment of the call")]
     pub fn new() -> Self {
-        Self { origin: std::time::Instant::now(), disk: disk::RealDisk, network: network::RealNetwork }
+        Self {
+            origin: std::time::Instant::now(),
+            disk: disk::RealDisk,
+            network: network::RealNetwork,
+            #[cfg(feature = "mutants")]
+            mutants: mutants::Mutants::from_environment(),
+        }
     }
 }
 
@@ -100,5 +110,15 @@ impl World for RealWorld {
         tracing::error!(reason, "halting");
         eprintln!("seawall: halting: {reason}");
         std::process::exit(70)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn has_mutant(&self, name: &'static str) -> bool {
+        self.mutants.has(name)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn mutants(&self) -> Vec<String> {
+        self.mutants.names()
     }
 }

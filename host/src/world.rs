@@ -45,6 +45,12 @@ pub trait World: Send + Sync + 'static {
         let _ = name;
         false
     }
+    /// The deliberate defects that are switched on, as far as the world knows before it is asked for one; see
+    /// [`crate::probe::defects`].
+    #[cfg(feature = "mutants")]
+    fn mutants(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 static PROCESS: OnceLock<Arc<dyn World>> = OnceLock::new();

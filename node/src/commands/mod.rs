@@ -21,6 +21,7 @@ mod version;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use seawall_host::probe;
 
 use self::error::CommandError;
 use self::logging::LoggingArgs;
@@ -83,6 +84,9 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     };
     cli.logging.install(default);
     seawall_host::real::install();
+    if let Some(defects) = probe::defects() {
+        tracing::warn!("this program was {defects}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CommandError::failure(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {

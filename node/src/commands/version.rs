@@ -1,6 +1,7 @@
 //! `seawall version`.
 
 use clap::Args;
+use seawall_host::probe;
 
 use super::error::CommandError;
 use super::print;
@@ -12,6 +13,7 @@ pub(super) struct VersionArgs {}
 impl VersionArgs {
     pub(super) fn run(self) -> Result<(), CommandError> {
         print(&format!("seawall {}", env!("CARGO_PKG_VERSION")))?;
-        print(&format!("SQLite {}", rusqlite::version()))
+        print(&format!("SQLite {}", rusqlite::version()))?;
+        probe::defects().map_or(Ok(()), |defects| print(&defects))
     }
 }
