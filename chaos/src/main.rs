@@ -1,0 +1,7 @@
+//! `chaos`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chaos::cli::main()
+}
