@@ -100,10 +100,14 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// A last line without its end is left out: who is killed while it speaks has said nothing.
 fn listen(output: impl io::Read, mut listener: LineListener) {
-    for line in BufReader::new(output).lines() {
-        let Ok(line) = line else { return };
-        listener(&line);
+    let mut output = BufReader::new(output);
+    let mut line = String::new();
+    while output.read_line(&mut line).is_ok() {
+        let Some(whole) = line.strip_suffix('\n') else { return };
+        listener(whole);
+        line.clear();
     }
 }
 
@@ -212,5 +216,19 @@ impl Drop for Process {
         if self.is_running() {
             self.kill();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_is_not_heard() {
+        let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let ears = std::sync::Arc::clone(&heard);
+        let said = "resumed 0 1\n\ncommitted 1 22\ncommitted 2".as_bytes();
+        listen(said, Box::new(move |line| ears.lock().unwrap().push(line.to_owned())));
+        assert_eq!(*heard.lock().unwrap(), ["resumed 0 1", "", "committed 1 22"]);
     }
 }

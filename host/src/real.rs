@@ -6,7 +6,10 @@ mod disk;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod network;
+mod ports;
 mod watch;
+
+pub use ports::free_port;
 
 use std::path::Path;
 use std::sync::Arc;

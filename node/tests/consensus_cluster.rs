@@ -4,13 +4,13 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use seawall_host::net::{self, Address, Server};
+use seawall_host::real::free_port;
 use seawall_host::time::UnixMillis;
 use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError};
 use seawall_node::replica::{Applied, ProposeError, Replica, SegmentRecord};
@@ -202,12 +202,8 @@ impl Cluster {
     fn start(change: impl Fn(&mut ConsensusOptions)) -> Self {
         seawall_host::real::install();
         let directory = tempfile::tempdir().unwrap();
-        let sockets: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let listed: Vec<ConfiguredNode> = (1..)
-            .zip(&sockets)
-            .map(|(id, socket)| ConfiguredNode { id, address: socket.local_addr().unwrap().to_string() })
-            .collect();
-        drop(sockets);
+        let listed: Vec<ConfiguredNode> =
+            (1..=3).map(|id| ConfiguredNode { id, address: format!("127.0.0.1:{}", free_port()) }).collect();
         let nodes = (1..=3).map(|id| {
             let data_dir = directory.path().join(format!("n{id}"));
             let mut options = ConsensusOptions::new("test".to_owned(), id, data_dir, listed.clone());

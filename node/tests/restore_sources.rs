@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use history::History;
+use seawall_host::real::free_port;
 use seawall_proto::object_name::ObjectName;
 use serde_json::Value;
 use slow_s3::SlowS3;
@@ -107,7 +108,7 @@ fn one_out_of_reach_is_a_warning_and_all_of_them_an_error_that_names_each() {
     let directory = tempfile::tempdir().unwrap();
     let history = History::random(30, 3);
     upload(&directory.path().join("one"), &[history.log(1, 30)]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let away = format!("s3://b/app?endpoint=http://127.0.0.1:{port}&region=us-east-1&timeout=1s");
     let cluster = format!("seawall://127.0.0.1:{port}/app");
     let output = restore(directory.path(), &["--json", &away, &cluster, "file://one/app"]);
@@ -130,7 +131,7 @@ fn a_configuration_names_the_sources() {
     let history = History::random(30, 4);
     upload(&directory.path().join("one"), &[history.log(1, 20)]);
     upload(&directory.path().join("two"), &[history.log(15, 30)]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let yaml = format!(
         "node: {{ id: 1, data-dir: n1, listen: \"127.0.0.1:{port}\" }}\n\
          cluster: {{ name: test, nodes: [ {{ id: 1, address: \"127.0.0.1:{port}\" }} ] }}\n\

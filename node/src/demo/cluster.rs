@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use seawall_host::net::{self, Address};
+use seawall_host::net::Address;
+use seawall_host::real::free_port;
 use seawall_host::time;
 use tokio::runtime::{Builder, Runtime};
-use tonic::service::Routes;
 
 use crate::config::{DiskConfig, MemberConfig, NodeConfig};
 use crate::destination::{DestinationConfig, DestinationOptions, Retention, VerificationOptions, Windows};
@@ -31,10 +31,7 @@ pub(super) struct EmbeddedCluster {
 impl EmbeddedCluster {
     /// Starts `size` nodes below `directory`, with a `file://` destination for each of `destinations`.
     pub(super) async fn start(directory: &Path, size: u64, destinations: &[PathBuf]) -> Result<Self, DemoError> {
-        let mut addresses = Vec::new();
-        for _ in 0..size {
-            addresses.push(free_address().await?);
-        }
+        let addresses: Vec<Address> = (0..size).map(|_| Address::Tcp(format!("127.0.0.1:{}", free_port()))).collect();
         let members: Vec<MemberConfig> =
             (1..).zip(&addresses).map(|(id, address)| MemberConfig { id, address: address.clone() }).collect();
         let destinations: Vec<DestinationConfig> = destinations.iter().map(|path| destination(path)).collect();
@@ -128,10 +125,4 @@ fn destination(path: &Path) -> DestinationConfig {
         verification: VerificationOptions::default(),
         options: DestinationOptions::default(),
     }
-}
-
-/// An address of the loopback interface that nothing listens at.
-async fn free_address() -> io::Result<Address> {
-    let probe = net::serve(Address::Tcp("127.0.0.1:0".to_owned()), Routes::default()).await?;
-    Ok(probe.address().clone())
 }

@@ -10,10 +10,11 @@ use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
+use seawall_host::real::free_port;
 use seawall_node::destination::{Destination, DestinationError, DestinationOptions, Secret, open_url};
 use sha2::Sha256;
 
-use super::program::{Program, find, free_port, on_a_small_disk};
+use super::program::{Program, find, on_a_small_disk};
 use super::suite::{endures_a_full_disk, endures_its_network, keeps_the_contract, lists_more_than_one_page, parts};
 
 const ACCOUNT: &str = "devstoreaccount1";

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, future};
+use seawall_host::real::free_port;
 use seawall_node::destination::{Creation, Destination, DestinationError, DestinationOptions, open_url};
 
 use super::gs_double::{ACCOUNT, BUCKET, Mood, Store, service_account};
-use super::program::{Program, find, free_port};
+use super::program::{Program, find};
 use super::suite::{
     endures_its_network, keeps_the_contract, keeps_what_it_can, large, lists_more_than_one_page, parts, stream_of,
 };

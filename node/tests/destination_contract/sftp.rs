@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::{FutureExt, StreamExt, future, stream};
+use seawall_host::real::free_port;
 use seawall_node::destination::{Creation, Destination, DestinationError, DestinationOptions, Secret, open_url};
 
-use super::program::{Program, find, free_port, on_a_small_disk, run};
+use super::program::{Program, find, on_a_small_disk, run};
 use super::suite::{
     endures_a_full_disk, endures_its_network, keeps_the_contract, keeps_what_it_can, lists_more_than_one_page, parts,
     stream_of, takes_odd_names,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, future, stream};
+use seawall_host::real::free_port;
 use seawall_node::destination::{ByteStream, Creation, Destination, DestinationError, ListedObject};
 
 use super::proxy::{Fault, Proxy};
@@ -207,9 +208,7 @@ pub async fn endures_its_network(server: SocketAddr, open: impl Fn(SocketAddr, D
 }
 
 async fn nobody_listens(open: &impl Fn(SocketAddr, Duration) -> Arc<dyn Destination>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let destination = open(address, Duration::from_secs(10));
     for error in errors_of(&*destination).await {
         assert!(matches!(error, DestinationError::Unavailable { .. }), "{error:?}");

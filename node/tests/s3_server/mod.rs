@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use seawall_host::real::free_port;
 use seawall_node::destination::{DestinationOptions, Secret, open_url};
 
 pub const BUCKET: &str = "seawall-test";
@@ -47,8 +48,7 @@ impl S3Server {
         let weed = weed()?;
         for _ in 0..5 {
             let directory = tempfile::tempdir().unwrap();
-            let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let tls = tls.clone().map(|(certificate, key)| (certificate, key, port()));
+            let tls = tls.clone().map(|(certificate, key)| (certificate, key, free_port()));
             let mut server = Self { weed: weed.clone(), directory, ports: free_ports(), tls, child: None };
             if server.run().await {
                 return Some(server);
@@ -140,20 +140,14 @@ impl Drop for S3Server {
     }
 }
 
-/// Ports free now whose neighbours 10000 above are free too, because SeaweedFS takes those for gRPC.
+/// Ports free now whose neighbours 10000 above are free too, because SeaweedFS takes those for gRPC, and none of which is
+/// given to an outgoing connection.
 fn free_ports() -> [u16; 4] {
-    let mut held = Vec::new();
-    while held.len() < 4 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        // Ephemeral ports are high: go down by 20000 to make room above, and off the range others draw from.
-        let Some(low) = port.checked_sub(20_000).filter(|low| *low > 1_024) else { continue };
-        let pair = TcpListener::bind(("127.0.0.1", low))
-            .and_then(|listener| Ok((listener, TcpListener::bind(("127.0.0.1", low + 10_000))?)));
-        if let Ok(pair) = pair {
-            held.push((low, pair));
+    let mut ports = [0; 4];
+    for port in &mut ports {
+        while !(1..22_768).contains(port) || TcpListener::bind(("127.0.0.1", *port + 10_000)).is_err() {
+            *port = free_port();
         }
     }
-    let ports: Vec<u16> = held.iter().map(|(port, _)| *port).collect();
-    ports.try_into().unwrap()
+    ports
 }

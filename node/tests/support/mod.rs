@@ -4,11 +4,11 @@
 pub mod application;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use seawall_host::real::free_port;
 use serde_json::Value;
 
 /// A process that is killed when dropped.
@@ -100,11 +100,6 @@ pub fn stdout(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "exit {:?}\nstdout: {out}\nstderr: {err}", output.status.code());
     out.into_owned()
-}
-
-/// A free port of the loopback address. It stays reserved for us by not being handed out twice.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A cluster of node processes, an agent and a database, in a temporary directory.

@@ -1,11 +1,11 @@
 //! Whole nodes in this process, with a made-up history shipped to them.
 #![allow(dead_code, unreachable_pub)]
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use futures::StreamExt;
 use seawall_host::net::{Address, Channel, ChannelOptions};
+use seawall_host::real::free_port;
 use seawall_host::time::{self, Instant};
 use seawall_node::config::NodeConfig;
 use seawall_node::node::{Node, NodeParts, NodeSizes};
@@ -32,11 +32,7 @@ impl Cluster {
     /// Starts it with these destinations, as `node.yml` has them.
     pub async fn start(destinations: &str, sizes: NodeSizes) -> Self {
         seawall_host::real::install();
-        // Free when asked; other tests ask the system for others.
-        let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let addresses = listeners.iter().map(|listener| Address::Tcp(listener.local_addr().unwrap().to_string()));
-        let addresses: Vec<Address> = addresses.collect();
-        drop(listeners);
+        let addresses = (0..3).map(|_| Address::Tcp(format!("127.0.0.1:{}", free_port()))).collect();
         let directory = tempfile::tempdir().unwrap();
         let nodes = vec![None, None, None];
         let mut cluster = Self { directory, addresses, nodes, destinations: destinations.to_owned(), sizes };

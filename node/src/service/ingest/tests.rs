@@ -1,12 +1,12 @@
 //! The service of a whole node, as an agent meets it.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use seawall_host::net::{Channel, ChannelOptions};
+use seawall_host::real::free_port;
 use seawall_host::time;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1::append_request::Message;
@@ -28,10 +28,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 type Client = IngestClient<Channel>;
 
-#[allow(clippy::disallowed_methods, reason = "to find a free port")]
 async fn start(directory: &Path) -> (Node, Client) {
     seawall_host::real::install();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let text = format!(
         "node: {{ id: 1, data-dir: ./n1, listen: 127.0.0.1:{port} }}\n\
          cluster:\n  name: test\n  nodes: [ {{ id: 1, address: 127.0.0.1:{port} }} ]\n\
@@ -261,12 +260,9 @@ async fn a_receipt_closes_the_window_and_names_what_is_wrong() {
 }
 
 /// Three nodes whose logs are cut short all the time, in the order of their ids.
-#[allow(clippy::disallowed_methods, reason = "to find free ports")]
 async fn start_three(directory: &Path) -> Vec<Node> {
     seawall_host::real::install();
-    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    drop(listeners);
+    let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
     let members: Vec<String> =
         (1..).zip(&ports).map(|(id, port)| format!("{{ id: {id}, address: 127.0.0.1:{port} }}")).collect();
     let starting = (1..).zip(&ports).map(|(id, port)| {
