@@ -337,12 +337,20 @@ pub async fn read_file(path: &Path, limit: usize) -> io::Result<Bytes> {
 /// # Errors
 /// The operating system's, with the path in its text; what was at `path` is untouched then.
 pub async fn replace_file(path: &Path, contents: Bytes) -> io::Result<()> {
+    replace_file_with(path, vec![contents]).await
+}
+
+/// As [`replace_file`], with contents in parts, one after the other.
+///
+/// # Errors
+/// As [`replace_file`].
+pub async fn replace_file_with(path: &Path, parts: Vec<Bytes>) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let file = File::open(&temporary, OpenMode::OpenOrCreate).await?;
     file.set_len(0).await?;
-    file.write_and_sync(0, vec![contents]).await?;
+    file.write_and_sync(0, parts).await?;
     rename(&temporary, path).await?;
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent).await,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::Snapshot;
 use prost::Message;
@@ -62,37 +62,59 @@ pub(super) async fn encode(
     held_from: u64,
 ) -> io::Result<Bytes> {
     let encoded = task::blocking(move || {
-        let is_held = |entries: &[u64]| entries.last().is_some_and(|last| *last >= held_from);
-        let mut gone = 0;
-        let databases = cluster.to_manifest();
-        let mut segments = Vec::new();
-        for (number, (name, database)) in (0u32..).zip(cluster.databases()) {
-            for lineage in 1..=database.head.lineage {
-                let limit = if lineage == database.head.lineage { database.head.txid } else { u64::MAX };
-                let mut after = Txid::NONE;
-                loop {
-                    let records = positions.segments(name, Lineage(lineage), after, RECORDS);
-                    let found = records.len();
-                    after = records.last().map_or(after, |record| record.last);
-                    for record in records.iter().filter(|record| record.last.0 <= limit) {
-                        let held = is_held(&record.entries);
-                        gone += usize::from(!held);
-                        if held || gone <= MOST_GONE {
-                            segments.push(encode_record(record, number));
-                        }
-                    }
-                    if found < RECORDS || after.0 >= limit {
-                        break;
-                    }
+        let is_held = |record: &SegmentRecord| record.entries.last().is_some_and(|last| *last >= held_from);
+        let (mut gone, mut gone_bytes, mut held_bytes) = (0, 0, 0);
+        for_each_record(&cluster, &positions, |number, record| {
+            let bytes = part(record, number).encoded_len();
+            if is_held(record) {
+                held_bytes += bytes;
+            } else {
+                gone += 1;
+                gone_bytes += bytes;
+            }
+        });
+        let has_gone = gone <= MOST_GONE;
+        // One after the other, for one message is its parts put together, and no more than this is in memory at once.
+        let state = v1::StateManifest { last_index: index, databases: cluster.to_manifest(), segments: Vec::new() };
+        let records = held_bytes + if has_gone { gone_bytes } else { 0 };
+        let mut encoded = Vec::with_capacity(state.encoded_len() + records);
+        append(&state, &mut encoded);
+        for_each_record(&cluster, &positions, |number, record| {
+            if has_gone || is_held(record) {
+                append(&part(record, number), &mut encoded);
+            }
+        });
+        Bytes::from(encoded)
+    });
+    encoded.await.map_err(io::Error::other)
+}
+
+/// Shows every record up to the heads, with the number of its database.
+fn for_each_record(cluster: &ClusterState, positions: &PositionLog, mut see: impl FnMut(u32, &SegmentRecord)) {
+    for (number, (name, database)) in (0u32..).zip(cluster.databases()) {
+        for lineage in 1..=database.head.lineage {
+            let limit = if lineage == database.head.lineage { database.head.txid } else { u64::MAX };
+            let mut after = Txid::NONE;
+            loop {
+                let records = positions.segments(name, Lineage(lineage), after, RECORDS);
+                records.iter().filter(|record| record.last.0 <= limit).for_each(|record| see(number, record));
+                after = records.last().map_or(after, |record| record.last);
+                if records.len() < RECORDS || after.0 >= limit {
+                    break;
                 }
             }
         }
-        if gone > MOST_GONE {
-            segments.retain(|segment| is_held(&segment.entries));
-        }
-        Bytes::from(v1::StateManifest { last_index: index, databases, segments }.encode_to_vec())
-    });
-    encoded.await.map_err(io::Error::other)
+    }
+}
+
+/// What a manifest has of one record.
+fn part(record: &SegmentRecord, database: u32) -> v1::StateManifest {
+    v1::StateManifest { segments: vec![encode_record(record, database)], ..v1::StateManifest::default() }
+}
+
+fn append(part: &v1::StateManifest, encoded: &mut Vec<u8>) {
+    // Encoding into memory does not fail for want of room.
+    let _ = part.encode(encoded);
 }
 
 /// Reads a manifest.
@@ -162,13 +184,10 @@ impl SnapshotFile {
             // All of the file is under one.
             checksum: 0,
         };
-        let mut contents = BytesMut::with_capacity(manifest.len() + 256);
-        contents.extend_from_slice(FILE_MAGIC);
-        contents.extend_from_slice(&header.encode_length_delimited_to_vec());
-        contents.extend_from_slice(manifest);
-        let checksum = crc32c::crc32c(&contents);
-        contents.put_u32_le(checksum);
-        disk::replace_file(&self.path, contents.freeze()).await?;
+        let header = Bytes::from([&FILE_MAGIC[..], &header.encode_length_delimited_to_vec()].concat());
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&header), manifest);
+        let checksum = Bytes::copy_from_slice(&checksum.to_le_bytes());
+        disk::replace_file_with(&self.path, vec![header, manifest.clone(), checksum]).await?;
         self.set_covered(meta);
         Ok(())
     }

@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 
 use super::kv::{KvError, OpenKv, OrderedKv, Pair};
 
-/// Bytes of pages that sled keeps in memory.
-const CACHE_BYTES: u64 = 32 << 20;
+/// Bytes of pages that sled keeps in memory. What it is asked for is its newest records, and now and then all of them in order.
+const CACHE_BYTES: u64 = 4 << 20;
 
 /// A sled database.
 pub struct SledKv {

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+/// Smaller payloads are copied: they came in buffers that hold others as well, and would keep all of those.
+const COPIED_BELOW: usize = 64 << 10;
+
 /// Payloads by index; the lowest go first.
 pub(super) struct PayloadCache {
     limit: usize,
@@ -24,6 +27,7 @@ impl PayloadCache {
         if payload.is_empty() {
             return;
         }
+        let payload = if payload.len() < COPIED_BELOW { Bytes::copy_from_slice(&payload) } else { payload };
         self.bytes += payload.len();
         if let Some(old) = self.payloads.insert(index, payload) {
             self.bytes -= old.len();
@@ -58,5 +62,14 @@ mod tests {
         assert_eq!((cache.get(4), cache.bytes), (None, 4));
         cache.insert(5, Bytes::from(vec![0; 11]));
         assert_eq!(cache.bytes, 0);
+    }
+
+    #[test]
+    fn keeps_no_buffer_of_others() {
+        let mut cache = PayloadCache::new(1000);
+        let buffer = Bytes::from(vec![7; 4000]);
+        cache.insert(1, buffer.slice(10..20));
+        assert!(buffer.is_unique());
+        assert_eq!(cache.get(1).unwrap(), vec![7; 10]);
     }
 }
