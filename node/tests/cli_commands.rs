@@ -4,11 +4,16 @@
 #[path = "support/history.rs"]
 mod history;
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use history::History;
+use seawall_host::net::Server;
+use seawall_node::http::{self, Readiness};
 use seawall_proto::object_name::{Level, ObjectName};
 
 fn seawall(directory: &Path, args: &[&str]) -> Output {
@@ -162,6 +167,110 @@ fn a_wrong_configuration_is_refused_with_file_and_line() {
         2,
         "agent.yml:2: unknown key `dbz`; did you mean `dbs`?",
     );
+}
+
+const NODE: &str = r#"node: { id: 1, data-dir: data, listen: "127.0.0.1:7400", http: "127.0.0.1:7480" }
+cluster: { name: test, nodes: [ { id: 1, address: "127.0.0.1:7400" } ] }
+destinations:
+  - { name: local, url: "file://backups" }
+  - { name: s3, url: "s3://bucket", endpoint: "http://127.0.0.1:1", region: r, access-key-id: k, secret-access-key: s }
+"#;
+
+#[test]
+fn a_check_says_whether_a_configuration_is_right_and_starts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    // The port is taken and the database is not there: neither is looked at.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = NODE.replace("127.0.0.1:7400", &taken.local_addr().unwrap().to_string());
+    std::fs::write(path.join("node.yml"), node).unwrap();
+    std::fs::write(path.join("agent.yml"), "cluster: [ 127.0.0.1:1 ]\ndbs: [ { path: no/app.db, name: app } ]\n")
+        .unwrap();
+    for kind in ["node", "agent"] {
+        let file = format!("{kind}.yml");
+        let output = seawall(path, &[kind, "--config", &file, "--check"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!((stdout(&output), stderr(&output)), (format!("{file}: ok\n"), String::new()));
+    }
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 2, "nothing was made beside the two files");
+
+    let check = |text: &str| {
+        std::fs::write(path.join("node.yml"), text).unwrap();
+        seawall(path, &["node", "--config", "node.yml", "--check"])
+    };
+    fails(
+        &check(&NODE.replace("region: r", "sse: ROT13, region: r")),
+        1,
+        "node.yml:5: destinations: `s3://bucket`: sse: ",
+    );
+    fails(&check(&NODE.replace("file://backups\"", "file://backups\", region: r")), 1, "node.yml:4: ");
+    fails(&check(&NODE.replace("access-key-id: k", "access-key-id: \"${NO_KEY}\"")), 1, "NO_KEY is not set");
+    fails(&check(&NODE.replace("data-dir", "data_dir")), 1, "did you mean `data-dir`?");
+    fails(&seawall(path, &["node", "--config", "none.yml", "--check"]), 1, "none.yml");
+    std::fs::write(path.join("agent.yml"), "cluster: [ nowhere ]\ndbs: [ { path: a.db, name: app } ]\n").unwrap();
+    fails(&seawall(path, &["agent", "--config", "agent.yml", "--check"]), 1, "agent.yml:1: cluster: ");
+}
+
+/// What a node says of itself.
+struct Says(Result<(), String>);
+
+impl Readiness for Says {
+    fn ready(&self) -> Result<(), String> {
+        self.0.clone()
+    }
+}
+
+/// A node's HTTP server, of which only the readiness is made up.
+async fn health_server(ready: Result<(), String>) -> Server {
+    seawall_host::real::install();
+    http::serve("127.0.0.1:0".parse().unwrap(), None, Arc::new(Says(ready))).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_what_the_node_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let (ready, waiting) = (health_server(Ok(())).await, health_server(Err("no leader is known".to_owned())).await);
+    let asked = |server: &Server, page: &str| {
+        seawall(path, &["health", "--url", &format!("http://{}{page}", server.address()), "--timeout", "20s"])
+    };
+    for (server, page, says) in
+        [(&ready, "/readyz", "ready\n"), (&ready, "/healthz", "ok\n"), (&waiting, "/healthz", "ok\n")]
+    {
+        let output = asked(server, page);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout(&output), says);
+    }
+    fails(&asked(&waiting, "/readyz"), 1, "/readyz: 503 Service Unavailable: no leader is known");
+    fails(&asked(&ready, "/nothing"), 1, "404 Not Found");
+
+    let of_file = |http: String| {
+        std::fs::write(path.join("node.yml"), NODE.replace(", http: \"127.0.0.1:7480\"", &http)).unwrap();
+        seawall(path, &["health", "--config", "node.yml", "--timeout", "20s"])
+    };
+    let port = |server: &Server| server.address().to_string().rsplit_once(':').unwrap().1.to_owned();
+    let output = of_file(format!(", http: \"0.0.0.0:{}\"", port(&ready)));
+    assert!(output.status.success() && stdout(&output) == "ready\n", "{}", stderr(&output));
+    fails(&of_file(format!(", http: \"127.0.0.1:{}\"", port(&waiting))), 1, "no leader is known");
+    fails(&of_file(String::new()), 1, "node.http is not set");
+}
+
+#[test]
+fn health_fails_in_time_where_nobody_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let health = |arguments: &[&str]| seawall(path, &[&["health"], arguments].concat());
+    fails(&health(&["--url", "http://127.0.0.1:1/readyz"]), 1, "Connection refused");
+    // Connections are taken by the kernel, and nothing ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/readyz", silent.local_addr().unwrap());
+    let begun = Instant::now();
+    fails(&health(&["--url", &url, "--timeout", "300ms"]), 1, "no answer within 300ms");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    fails(&health(&[]), 2, "--url");
+    fails(&health(&["--url", "127.0.0.1:7480/readyz"]), 2, "write http://HOST:PORT/readyz");
+    fails(&health(&["--url", "http://127.0.0.1:1/", "--config", "node.yml"]), 2, "cannot be used with");
+    fails(&health(&["--config", "none.yml"]), 1, "none.yml");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use clap::Args;
 use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig};
 use seawall_host::process;
 
+use super::check::print_checked;
 use super::error::CommandError;
 use crate::config::{self, process_environment};
 
@@ -22,11 +23,18 @@ pub(super) struct AgentArgs {
     /// Become the writer even while another agent's stream lives: that one is fenced off.
     #[arg(long)]
     take_over: bool,
+    /// Only read the configuration and say whether it is right: nothing is started and nobody asked.
+    #[arg(long, conflicts_with = "take_over")]
+    check: bool,
 }
 
 impl AgentArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
-        let config = config::AgentConfig::load(&self.config, &process_environment).await?;
+        let config = config::AgentConfig::load(&self.config, &process_environment).await;
+        if self.check {
+            return print_checked(&self.config, config);
+        }
+        let config = config?;
         let databases = config.databases.into_iter().map(|database| DatabaseConfig {
             path: database.path,
             name: database.name,

@@ -1,10 +1,12 @@
 //! The `seawall` command line: one file a subcommand.
 
 mod agent;
+mod check;
 mod cluster_call;
 mod databases;
 mod demo;
 mod error;
+mod health;
 mod history;
 mod logging;
 mod node;
@@ -56,6 +58,8 @@ enum Command {
     Retention(retention::RetentionArgs),
     /// Show the cluster: nodes, databases, destinations.
     Status(status::StatusArgs),
+    /// Ask a node whether it serves, for health checks.
+    Health(health::HealthArgs),
     /// List the databases of a cluster.
     Databases(databases::DatabasesArgs),
     /// Show the versions of Seawall and of the SQLite inside.
@@ -98,6 +102,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Command::History(args) => args.run().await,
             Command::Sync(args) => args.run().await,
             Command::Status(args) => args.run().await,
+            Command::Health(args) => args.run().await,
             Command::Databases(args) => args.run().await,
             Command::Retention(args) => args.run().await,
             Command::Verify(args) => args.run().await,
