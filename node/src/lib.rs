@@ -7,6 +7,7 @@ pub mod demo;
 pub mod destination;
 pub mod fanout;
 pub mod http;
+pub mod membership;
 pub mod node;
 pub mod replica;
 pub mod restore;
