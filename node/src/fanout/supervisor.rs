@@ -298,7 +298,18 @@ impl Supervisor {
             let progress = LaneProgress::replicated(head.0, agreed);
             let needed = progress.watermark.next();
             let is_detached = agreed.is_some_and(|agreed| agreed.detached && agreed.lineage == head.0.0);
-            let pin = match self.kept.remove(&key).and_then(|kept| kept.pin) {
+            let kept = self.kept.remove(&key).and_then(|kept| kept.pin);
+            if is_detached && kept.is_some() && self.session.is_some() {
+                tracing::error!(
+                    database = %database,
+                    destination = key.1,
+                    watermark = progress.watermark.0,
+                    head = head.1.0,
+                    "detached: the destination was away or slow until it kept more of the log than its share. No log is kept \
+                     for it any more; it goes on from a snapshot, and transactions before that will not be there"
+                );
+            }
+            let pin = match kept {
                 _ if is_detached && !mutant("detached-pin-kept") => None,
                 Some(pin) => {
                     pin.advance(needed);
