@@ -13,7 +13,8 @@ use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Epoch, Lineage, PageSize, Txid};
 use seawall_proto::v1;
 
-use crate::consensus::{ClusterSpace, Need, PinCore, ReplicaCore};
+use crate::consensus::{ClusterSpace, Holdings, KnownMembership, Need, PinCore, ReplicaCore, StepError};
+use crate::membership::{Member, Newcomer, Step};
 
 /// One accepted segment in the position log: which transactions, with which checksums, and where their bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,6 +279,52 @@ impl Replica {
     /// The cluster, its members and this node's place in it.
     pub fn cluster(&self) -> ClusterView {
         self.core.cluster()
+    }
+
+    /// The membership, read linearizably by the leader: this node.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::Unknown`] if that took longer than `limit`.
+    pub async fn membership(&self, limit: Duration) -> Result<KnownMembership, ProposeError> {
+        self.core.membership(limit).await
+    }
+
+    /// Where the members are that this node knows of, by configured id.
+    pub fn member_addresses(&self) -> Vec<String> {
+        self.core.member_addresses()
+    }
+
+    /// The log index since which they are so.
+    pub fn membership_index(&self) -> u64 {
+        self.core.membership_index()
+    }
+
+    /// What a member holds, asked for when it has applied the log up to `applied`, or `limit` has passed; of databases only
+    /// where that is asked for.
+    ///
+    /// # Errors
+    /// Why it does not answer, in words.
+    pub async fn holdings(
+        &self,
+        member: &Member,
+        applied: u64,
+        databases: bool,
+        limit: Duration,
+    ) -> Result<Holdings, String> {
+        self.core.holdings(member, applied, databases, limit).await
+    }
+
+    /// Who answers at `address`, where node `id` is to be added.
+    pub async fn newcomer(&self, id: u64, address: &str) -> Newcomer {
+        self.core.newcomer(id, address).await
+    }
+
+    /// Takes a step (leader only), if the membership still is what was `known` when it was decided on.
+    ///
+    /// # Errors
+    /// [`StepError`]; the step may have been taken even so.
+    pub async fn carry_out(&self, step: &Step, known: &KnownMembership) -> Result<(), StepError> {
+        self.core.carry_out(step, known).await
     }
 
     /// How many parts are there of a transaction of `name` that is not complete yet.

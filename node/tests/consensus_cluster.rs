@@ -425,7 +425,7 @@ fn a_wiped_node_is_refused_as_its_old_self() {
     let id = cluster.nodes[wiped].options.id;
     wait_for("the refusal", || {
         let problem = cluster.nodes[wiped].replica().cluster().problem?;
-        problem.contains(&format!("replace node {id}")).then_some(())
+        problem.contains(&format!("replace-node {id}")).then_some(())
     });
     for _ in 0..5 {
         cluster.append();

@@ -52,6 +52,8 @@ pub struct Need {
 pub trait BlobSource: Send + Sync + 'static {
     /// Blobs that reach all of `needs`. They stay readable for as long as a peer may take to pull them.
     fn list(&self, needs: Vec<Need>) -> BoxFuture<'_, io::Result<Vec<v1::Blob>>>;
+    /// How far the image of a database's history is folded; not at all if there is none, or none that can be relied on.
+    fn folded(&self, database: &DatabaseName, lineage: Lineage) -> Txid;
     /// The bytes of one from `offset` on; `NotFound` if it is no longer there.
     fn read(&self, id: String, offset: u64) -> BoxFuture<'_, io::Result<BlobStream>>;
 }

@@ -99,14 +99,20 @@ fn decide(
             ));
         }
         if !answer.empty {
+            let address = listed.get(&own).copied().unwrap_or("ADDRESS");
             let here = answer.members.iter().find(|member| member.configured_id == own);
             return Decision::Wait(match here {
                 Some(member) if member.raft_id == identity.raft_id() => "waiting for the leader".to_owned(),
                 Some(_) => format!(
-                    "this data directory is empty, but the cluster knows node {own} with another one: \
-                     bring that directory back, or replace node {own} in the cluster"
+                    "this data directory is empty, but the cluster knows node {own} with another one: bring that \
+                     directory back, or have this one take its place (`seawall cluster replace-node {own} --with {own} \
+                     {address}`)"
                 ),
-                None => format!("the cluster began without node {own}: add it to the cluster"),
+                // It has begun to be a member itself.
+                None if answer.members.is_empty() => "waiting for the leader".to_owned(),
+                None => format!(
+                    "the cluster has begun without node {own}: add it (`seawall cluster add-node {own} {address}`)"
+                ),
             });
         }
         let theirs: BTreeMap<u64, &str> =

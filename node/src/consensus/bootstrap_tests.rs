@@ -51,6 +51,16 @@ fn nothing_begins_while_one_is_silent_or_has_another_list() {
 }
 
 #[test]
+fn a_node_that_the_cluster_does_not_know_is_told_how_it_is_added() {
+    let member = |members: Vec<v1::Member>| v1::IdentifyResponse { empty: false, members, ..empty(2) };
+    let known = |id| v1::Member { raft_id: id * 7, configured_id: id, ..v1::Member::default() };
+    let new = decide_with(1, |answers| drop(answers.insert(2, Ok(member(vec![known(2), known(3)])))));
+    waits_because(&new, "`seawall cluster add-node 1 host1:7400`");
+    let beginning = decide_with(1, |answers| drop(answers.insert(2, Ok(member(Vec::new())))));
+    waits_because(&beginning, "waiting for the leader");
+}
+
+#[test]
 fn a_wiped_node_is_told_that_it_must_be_replaced() {
     let wiped = decide_with(1, |answers| {
         let mut member = empty(2);
@@ -60,5 +70,5 @@ fn a_wiped_node_is_told_that_it_must_be_replaced() {
         answers.insert(2, Ok(member));
         answers.insert(3, Err("no answer".to_owned()));
     });
-    waits_because(&wiped, "replace node 1");
+    waits_because(&wiped, "`seawall cluster replace-node 1 --with 1 host1:7400`");
 }

@@ -50,7 +50,8 @@ pub(super) async fn where_room_is(raft: Raft, live: Arc<LiveState>, own: u64, sp
     }
 }
 
-async fn to(raft: &Raft, live: &LiveState, own: u64, heir: u64) -> bool {
+/// Hands over to `heir`: whether another node leads then.
+pub(super) async fn to(raft: &Raft, live: &LiveState, own: u64, heir: u64) -> bool {
     if let Err(error) = raft.trigger().transfer_leader(heir).await {
         tracing::warn!(%error, "cannot hand over");
     }

@@ -104,8 +104,9 @@ impl Consensus {
         let membership =
             InspectedMembership { id: inner.membership.log_id().map(LogId::from), voters: configs.clone() };
         let databases = inner.cluster.to_manifest();
+        let retired = inner.cluster.retired().iter().copied().collect();
         drop(inner);
-        let digest = digest(databases, &membership);
+        let digest = digest(databases, retired, &membership);
         RaftInspection {
             raft_id: self.raft_id,
             term,
@@ -127,8 +128,8 @@ impl Consensus {
     }
 }
 
-fn digest(databases: Vec<v1::DatabaseManifest>, membership: &InspectedMembership) -> u64 {
-    let mut bytes = v1::StateManifest { last_index: 0, databases, segments: Vec::new() }.encode_to_vec();
+fn digest(databases: Vec<v1::DatabaseManifest>, retired: Vec<u64>, membership: &InspectedMembership) -> u64 {
+    let mut bytes = v1::StateManifest { last_index: 0, databases, segments: Vec::new(), retired }.encode_to_vec();
     if let Some(LogId { term, node, index }) = membership.id {
         bytes.extend([term, node, index].into_iter().flat_map(u64::to_le_bytes));
     }
@@ -151,8 +152,10 @@ mod tests {
         };
         let none = InspectedMembership::default();
         let one = InspectedMembership { voters: vec![BTreeSet::from([1])], ..none.clone() };
-        assert_eq!(digest(vec![database(1)], &none), digest(vec![database(1)], &none));
-        assert_ne!(digest(vec![database(1)], &none), digest(vec![database(2)], &none));
-        assert_ne!(digest(vec![database(1)], &none), digest(vec![database(1)], &one));
+        let digest = |txid, retired, members| digest(vec![database(txid)], retired, members);
+        assert_eq!(digest(1, Vec::new(), &none), digest(1, Vec::new(), &none));
+        assert_ne!(digest(1, Vec::new(), &none), digest(2, Vec::new(), &none));
+        assert_ne!(digest(1, Vec::new(), &none), digest(1, Vec::new(), &one));
+        assert_ne!(digest(1, Vec::new(), &none), digest(1, vec![7], &none));
     }
 }

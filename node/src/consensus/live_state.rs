@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) standing: Standing,
     /// Why this node is not yet a working member, in words.
     pub(super) problem: Option<String>,
+    /// A voter said that this node was removed from the cluster.
+    pub(super) removed: bool,
     /// Bytes of the log that were applied since the last snapshot.
     pub(super) bytes_since_snapshot: u64,
     /// Whether everyone who needs old entries has pinned them.
@@ -70,6 +72,7 @@ impl LiveState {
             membership: StoredMembership::default(),
             standing: Standing { term: 0, leader: None, role: ServerState::Learner },
             problem: None,
+            removed: false,
             bytes_since_snapshot: 0,
             released: false,
             counter: 1,
@@ -91,6 +94,9 @@ impl LiveState {
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
+                let gone = inner.membership.nodes().map(|(id, _)| *id).filter(|id| membership.get_node(id).is_none());
+                let gone: Vec<u64> = gone.collect();
+                inner.cluster.retire(gone);
                 inner.membership = StoredMembership::new(Some(id), membership.clone());
             }
             EntryPayload::Normal(request) => {
@@ -197,7 +203,7 @@ impl LiveState {
     /// Takes note of why this node does not work yet.
     pub(super) fn set_problem(&self, problem: Option<String>) {
         let mut inner = self.lock();
-        if inner.problem != problem {
+        if inner.problem != problem && !inner.removed {
             if let Some(problem) = &problem {
                 tracing::info!("{problem}");
             }
@@ -205,6 +211,23 @@ impl LiveState {
             drop(inner);
             self.wake();
         }
+    }
+
+    /// Takes note that `node`, which is this one, is no member any more.
+    pub(super) fn set_removed(&self, node: u64) {
+        let mut inner = self.lock();
+        if inner.removed {
+            return;
+        }
+        let problem = format!(
+            "node {node} was removed from the cluster: stop it, its data directory is of no use any more (to bring it \
+             back, empty the directory, start it, and add it)"
+        );
+        tracing::error!("{problem}");
+        inner.removed = true;
+        inner.problem = Some(problem);
+        drop(inner);
+        self.wake();
     }
 
     /// Wakes whoever waits for a change.

@@ -23,13 +23,14 @@ use openraft::raft::{
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use seawall_host::net::{Address, Channel, ChannelOptions};
-use seawall_host::time;
+use seawall_host::time::{self, Instant};
 use seawall_proto::v1::peer_client::PeerClient;
 use seawall_proto::{MAX_MESSAGE_BYTES, v1};
 use tonic::{Code, Status};
 
 use super::identity::Identity;
 use super::lent_stream::{Lease, lend};
+use super::refusals::Refusals;
 use super::types::{Member, TypeConfig};
 use super::wire;
 use crate::store::log::LogFile;
@@ -60,12 +61,13 @@ pub(super) struct Network {
     identity: Arc<Identity>,
     log: LogFile,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
+    refusals: Arc<Refusals>,
 }
 
 impl Network {
     /// From the node with this identity and this log.
     pub(super) fn new(identity: Arc<Identity>, log: LogFile) -> Self {
-        Self { identity, log, channels: Arc::default() }
+        Self { identity, log, channels: Arc::default(), refusals: Arc::default() }
     }
 
     /// A client of the node at `address`.
@@ -86,6 +88,7 @@ impl Network {
             target,
             control: self.peer(&node.address, Purpose::Control),
             bulk: self.peer(&node.address, purpose),
+            refusals: self.refusals.clone(),
         }
     }
 }
@@ -116,6 +119,7 @@ pub(super) struct Client {
     target: u64,
     control: Peer,
     bulk: Peer,
+    refusals: Arc<Refusals>,
 }
 
 impl Client {
@@ -128,9 +132,18 @@ impl Client {
     ) -> Result<T, RPCError<TypeConfig>> {
         match time::timeout(budget, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(failed(&status)),
+            Ok(Err(status)) => Err(self.failed(&status)),
             Err(_elapsed) => Err(self.timed_out(action, budget)),
         }
+    }
+
+    fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
+        if status.code() == Code::FailedPrecondition
+            && self.refusals.is_news(self.target, status.message(), Instant::now())
+        {
+            tracing::warn!(cause = status.message(), "a node refused");
+        }
+        failed(status)
     }
 
     fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
@@ -331,7 +344,7 @@ impl<S> Answers<'_, S> {
             match time::timeout(self.idle, self.answers.message()).await {
                 Ok(Ok(None)) => return None,
                 Ok(Ok(Some(answer))) => break wire::read_append_response(answer).map_err(damaged),
-                Ok(Err(status)) => break Err(failed(&status)),
+                Ok(Err(status)) => break Err(self.client.failed(&status)),
                 Err(_elapsed) if due => break Err(self.client.timed_out(RPCTypes::AppendEntries, self.idle)),
                 Err(_elapsed) => {}
             }
@@ -345,9 +358,6 @@ impl<S> Answers<'_, S> {
 fn failed(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
         Code::Unavailable | Code::FailedPrecondition | Code::Unknown => {
-            if status.code() == Code::FailedPrecondition {
-                tracing::warn!(cause = status.message(), "a node refused");
-            }
             RPCError::Unreachable(Unreachable::from_string(status.message()))
         }
         _ => RPCError::Network(NetworkError::from_string(status.message())),

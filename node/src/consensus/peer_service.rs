@@ -25,7 +25,7 @@ use super::replica::own_read_index;
 use super::snapshot::{self, MAX_MANIFEST_BYTES};
 use super::space::SpaceBoard;
 use super::wire::{self, WireError};
-use super::{ConfiguredNode, Raft, bootstrap};
+use super::{ConfiguredNode, Raft, bootstrap, holdings};
 use crate::replica::ProposeError;
 use crate::space::Room;
 
@@ -99,7 +99,7 @@ impl Peer for PeerService {
 
     async fn vote(&self, request: Request<v1::VoteRequest>) -> Result<Response<v1::VoteResponse>, Status> {
         let request = request.into_inner();
-        self.identity.check(request.envelope.as_ref())?;
+        self.check(request.envelope.as_ref())?;
         let mut asked = VoteRequest::new(
             wire::read_vote(request.vote.as_ref())?,
             request.last_log_id.as_ref().map(wire::read_log_id),
@@ -118,7 +118,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<v1::PeerAppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let identity = self.identity.clone();
+        let (identity, live) = (self.identity.clone(), self.live.clone());
         let mut refused = None;
         let (reason, refusal) = tokio::sync::oneshot::channel::<Status>();
         let mut reason = Some(reason);
@@ -132,7 +132,7 @@ impl Peer for PeerService {
             let next = match futures::ready!(requests.poll_next_unpin(cx)) {
                 None => return Poll::Ready(None),
                 Some(next) => next.and_then(|request| {
-                    identity.check(request.envelope.as_ref())?;
+                    check(&identity, &live, request.envelope.as_ref())?;
                     Ok(wire::read_append_request(request)?)
                 }),
             };
@@ -160,7 +160,7 @@ impl Peer for PeerService {
         let mut parts = request.into_inner();
         let header = parts.message().await?.and_then(|part| part.header);
         let header = header.ok_or_else(|| Status::invalid_argument("a snapshot begins with its header"))?;
-        self.identity.check(header.envelope.as_ref())?;
+        self.check(header.envelope.as_ref())?;
         let _installing = self.installing.lock().await;
         let vote = wire::read_vote(header.vote.as_ref())?;
         let meta = header.meta.as_ref().ok_or_else(|| Status::invalid_argument("a snapshot has a log id"))?;
@@ -202,7 +202,7 @@ impl Peer for PeerService {
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
-        self.identity.check(request.envelope.as_ref())?;
+        self.check(request.envelope.as_ref())?;
         let transfer = TransferLeaderRequest::new(
             wire::read_vote(request.from.as_ref())?,
             self.identity.raft_id(),
@@ -219,7 +219,7 @@ impl Peer for PeerService {
     ) -> Result<Response<v1::ReadIndexResponse>, Status> {
         use v1::read_index_response::Outcome;
         let request = request.into_inner();
-        self.identity.check(request.envelope.as_ref())?;
+        self.check(request.envelope.as_ref())?;
         let limit = Duration::from_millis(u64::from(request.timeout_ms)).min(MAX_READ_WAIT);
         let outcome = match time::timeout(limit, own_read_index(&self.raft)).await {
             Ok(Ok(index)) => Outcome::Index(index),
@@ -237,7 +237,7 @@ impl Peer for PeerService {
         request: Request<v1::ListBlobsRequest>,
     ) -> Result<Response<v1::ListBlobsResponse>, Status> {
         let request = request.into_inner();
-        self.identity.check(request.envelope.as_ref())?;
+        self.check(request.envelope.as_ref())?;
         let needs: Result<Vec<Need>, Status> = request
             .needs
             .into_iter()
@@ -264,7 +264,7 @@ impl Peer for PeerService {
 
     async fn read_blob(&self, request: Request<v1::ReadBlobRequest>) -> Result<Response<Self::ReadBlobStream>, Status> {
         let request = request.into_inner();
-        self.identity.check(request.envelope.as_ref())?;
+        self.check(request.envelope.as_ref())?;
         let bytes = blobs::read(&self.payloads, self.blobs.get(), request.id, request.offset).await;
         let bytes = bytes.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Status::not_found(error.to_string()),
@@ -278,14 +278,41 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::ReportSpaceRequest>,
     ) -> Result<Response<v1::ReportSpaceResponse>, Status> {
-        self.identity.check(request.get_ref().envelope.as_ref())?;
+        self.check(request.get_ref().envelope.as_ref())?;
         let Room { free, reserve, destination_limit } = self.space.own().room();
         let wall_clock_ms = UnixMillis::now().0;
         Ok(Response::new(v1::ReportSpaceResponse { free, reserve, destination_limit, wall_clock_ms }))
     }
+
+    async fn report_holdings(
+        &self,
+        request: Request<v1::ReportHoldingsRequest>,
+    ) -> Result<Response<v1::ReportHoldingsResponse>, Status> {
+        let request = request.into_inner();
+        self.check(request.envelope.as_ref())?;
+        Ok(Response::new(holdings::report(&self.live, self.blobs.get(), &self.nodes, &request).await))
+    }
+}
+
+/// Refuses what is not meant for this node, and whoever was removed from the cluster, or is removed itself.
+fn check(identity: &Identity, live: &LiveState, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
+    identity.check(envelope)?;
+    let inner = live.lock();
+    if inner.removed {
+        let message = format!("node {} was removed from the cluster", identity.configured_id());
+        return Err(Status::failed_precondition(message));
+    }
+    if envelope.is_some_and(|envelope| inner.cluster.retired().contains(&envelope.sender)) {
+        return Err(Status::permission_denied("the sender was removed from the cluster"));
+    }
+    Ok(())
 }
 
 impl PeerService {
+    fn check(&self, envelope: Option<&v1::Envelope>) -> Result<(), Status> {
+        check(&self.identity, &self.live, envelope)
+    }
+
     fn check_name(&self, cluster: &str) -> Result<(), Status> {
         if cluster == self.identity.name() {
             return Ok(());

@@ -25,7 +25,7 @@ use super::payloads::Payloads;
 use super::proposer::Proposer;
 use super::space::{ClusterSpace, SpaceBoard, voter_ids};
 use super::types::Member;
-use super::{ConfiguredNode, Raft};
+use super::{ConfiguredNode, Raft, holdings};
 use crate::replica::{Applied, ClusterView, DatabaseView, Leadership, MemberView, ProposeError, Role, SegmentRecord};
 use crate::store::log::LogFilePin;
 
@@ -102,25 +102,7 @@ impl ReplicaCore {
     }
 
     pub(crate) fn held_after(&self, name: &DatabaseName, lineage: Lineage) -> Txid {
-        let head = self.database(name).filter(|view| view.head.lineage == lineage.0).map_or(0, |view| view.head.txid);
-        let first_held = self.live.log.first_held().unwrap_or(u64::MAX);
-        let is_held = |after: u64| {
-            let next = self.live.positions.segments(name, lineage, Txid(after), 1).into_iter().next();
-            next.is_some_and(|next| {
-                next.first.0 <= after + 1 && next.entries.first().is_some_and(|first| *first >= first_held)
-            })
-        };
-        // Once it is held, everything after it is, too.
-        let (mut low, mut high) = (0, head);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if is_held(middle) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        Txid(high)
+        holdings::held_after(&self.live, name, lineage)
     }
 
     pub(crate) async fn pull_image(&self, need: Need) -> io::Result<()> {
@@ -269,7 +251,7 @@ impl ReplicaCore {
             leader: leader(&inner).map(|(_, member)| member.configured_id),
             members,
             // What was in the way before this node became a member no longer is.
-            problem: inner.problem.clone().filter(|_| inner.membership.get_node(&own).is_none()),
+            problem: inner.problem.clone().filter(|_| inner.removed || inner.membership.get_node(&own).is_none()),
         }
     }
 

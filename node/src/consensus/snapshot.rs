@@ -75,7 +75,12 @@ pub(super) async fn encode(
         });
         let has_gone = gone <= MOST_GONE;
         // One after the other, for one message is its parts put together, and no more than this is in memory at once.
-        let state = v1::StateManifest { last_index: index, databases: cluster.to_manifest(), segments: Vec::new() };
+        let state = v1::StateManifest {
+            last_index: index,
+            databases: cluster.to_manifest(),
+            segments: Vec::new(),
+            retired: cluster.retired().iter().copied().collect(),
+        };
         let records = held_bytes + if has_gone { gone_bytes } else { 0 };
         let mut encoded = Vec::with_capacity(state.encoded_len() + records);
         append(&state, &mut encoded);
@@ -120,7 +125,8 @@ fn append(part: &v1::StateManifest, encoded: &mut Vec<u8>) {
 /// Reads a manifest.
 pub(super) fn decode(data: Bytes) -> Result<Manifest, DecodeManifestError> {
     let manifest = v1::StateManifest::decode(data)?;
-    let cluster = ClusterState::from_manifest(manifest.databases.clone())?;
+    let mut cluster = ClusterState::from_manifest(manifest.databases.clone())?;
+    cluster.retire(manifest.retired);
     let names: Vec<DatabaseName> =
         manifest.databases.iter().map(|one| one.name.parse()).collect::<Result<_, _>>().map_err(ManifestError::Name)?;
     let mut records = Vec::with_capacity(manifest.segments.len());

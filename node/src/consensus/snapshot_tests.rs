@@ -41,6 +41,17 @@ async fn a_manifest_does_not_grow_with_the_whole_history() {
 }
 
 #[tokio::test]
+async fn a_manifest_says_who_was_removed() {
+    seawall_host::real::install();
+    let directory = tempfile::tempdir().unwrap();
+    let positions = PositionLog::open(directory.path(), &SledKv::opener()).await.unwrap();
+    let mut cluster = ClusterState::default();
+    cluster.retire([7, 3]);
+    let data = encode(1, cluster.clone(), positions, 0).await.unwrap();
+    assert_eq!(decode(data).unwrap().cluster, cluster);
+}
+
+#[tokio::test]
 async fn a_bit_that_rots_anywhere_is_noticed() {
     seawall_host::real::install();
     let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use futures::future::{join, join_all};
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_host::{disk, time};
 use seawall_proto::v1;
+use tonic::Code;
 
 use super::clocks::{ClockBoard, OwnClocks};
 use super::identity::Identity;
@@ -147,7 +148,16 @@ async fn ask(board: &SpaceBoard, clocks: &ClockBoard, live: &LiveState, identity
             async move {
                 let request = v1::ReportSpaceRequest { envelope: Some(envelope) };
                 let asked = Instant::now();
-                if let Ok(Ok(answer)) = time::timeout(ANSWER_LIMIT, peer.report_space(request)).await {
+                let answer = match time::timeout(ANSWER_LIMIT, peer.report_space(request)).await {
+                    Ok(Ok(answer)) => Some(answer),
+                    // Whoever is no member any more is told so by those that are.
+                    Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                        live.set_removed(identity.configured_id());
+                        None
+                    }
+                    Ok(Err(_)) | Err(_) => None,
+                };
+                if let Some(answer) = answer {
                     let v1::ReportSpaceResponse { free, reserve, destination_limit, wall_clock_ms } =
                         answer.into_inner();
                     clocks.said(*id, UnixMillis(wall_clock_ms), asked, Instant::now());

@@ -25,7 +25,7 @@ use super::replica::ReplicaCore;
 use super::snapshot::SnapshotFile;
 use super::space::{self, SpaceBoard};
 use super::state_machine::StateMachine;
-use super::{Raft, bootstrap, driver, hand_over};
+use super::{Raft, bootstrap, driver, hand_over, watch_membership};
 use crate::replica::Replica;
 use crate::space::{OwnSpace, SpaceOptions, Usage};
 use crate::store::kv::OpenKv;
@@ -90,8 +90,23 @@ pub enum StartError {
     #[error("{0} is in use by another process: stop that one, or give this node a directory of its own")]
     Locked(PathBuf),
     /// The log file was removed, and the rest was not.
-    #[error("the log of {0} is missing: bring it back, or replace this node with an empty directory")]
+    #[error(
+        "the log of {0} is missing: bring it back, or empty the directory and replace the node (`seawall cluster \
+         replace-node`)"
+    )]
     LogMissing(PathBuf),
+    /// It is a removed node's.
+    #[error(
+        "{directory} belonged to node {id}, which was removed from the cluster, and never votes again: to bring the node \
+         back, empty the directory, start it, and add it (`seawall cluster add-node {id} ADDRESS`)",
+        directory = .directory.display()
+    )]
+    Removed {
+        /// The data directory.
+        directory: PathBuf,
+        /// The node's configured id.
+        id: u64,
+    },
     /// The log file cannot be used.
     #[error(transparent)]
     Log(#[from] OpenLogError),
@@ -154,6 +169,9 @@ impl Consensus {
         let data_dir = options.data_dir.clone();
         disk::create_directories(&data_dir).await?;
         let lock = lock(&data_dir).await?;
+        if watch_membership::was_removed(&data_dir).await? {
+            return Err(StartError::Removed { directory: data_dir, id: options.id });
+        }
         let mut usage = Usage::new(data_dir.clone(), options.space);
         let space = Arc::new(SpaceBoard::begin(&mut usage, data_dir.clone()).await?);
         let clocks = Arc::new(ClockBoard::default());
@@ -200,6 +218,18 @@ impl Consensus {
                 network.clone(),
             )),
             task::spawn_owned(hand_over::where_room_is(raft.clone(), live.clone(), identity.raft_id(), space.clone())),
+            task::spawn_owned(watch_membership::retire_when_removed(
+                raft.clone(),
+                identity.clone(),
+                live.clone(),
+                data_dir,
+            )),
+            task::spawn_owned(watch_membership::compare_listing(
+                identity.clone(),
+                live.clone(),
+                network.clone(),
+                options.nodes.clone(),
+            )),
         ];
         let blobs = Arc::new(OnceLock::new());
         let service = PeerService {

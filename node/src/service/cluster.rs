@@ -1,4 +1,7 @@
-//! The service behind `seawall status` and `seawall databases`: the cluster as this node, and whoever it reaches, sees it.
+//! The service behind `seawall status`, `seawall databases` and `seawall cluster`: the cluster as this node, and whoever it
+//! reaches, sees it; and changes of its membership.
+
+mod operations;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +14,9 @@ use seawall_proto::v1::cluster_client::ClusterClient;
 use seawall_proto::{MAX_MESSAGE_BYTES, v1};
 use tonic::{Request, Response, Status};
 
+use self::operations::Operations;
 use crate::fanout::{FanoutHandle, LaneState, LaneStatus};
+use crate::membership::majority;
 use crate::replica::{ClusterView, Replica, Role};
 use crate::service::admission::Admission;
 use crate::service::ingest::Receipts;
@@ -19,11 +24,25 @@ use crate::service::ingest::Receipts;
 /// How long another node may take to say how it stands.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Every node of the cluster with its address, and which of them this is.
+/// Every node of the cluster with its address, who of them votes, and which of them this is.
 #[derive(Clone, Debug)]
 struct Layout {
     own: u64,
     members: Vec<(u64, String)>,
+    voters: Vec<u64>,
+}
+
+impl Layout {
+    fn of(cluster: &ClusterView) -> Self {
+        let members = cluster.members.iter().map(|member| (member.id, member.address.clone())).collect();
+        let mut voters: Vec<u64> =
+            cluster.members.iter().filter(|member| member.is_voter).map(|member| member.id).collect();
+        if voters.is_empty() {
+            // The cluster has not begun: all that are listed will vote.
+            voters = cluster.members.iter().map(|member| member.id).collect();
+        }
+        Self { own: cluster.id, members, voters }
+    }
 }
 
 /// The status service of a node.
@@ -31,6 +50,7 @@ pub struct ClusterService {
     replica: Replica,
     fanout: FanoutHandle,
     admission: Arc<Admission>,
+    operations: Operations,
     /// Channels to other nodes by address.
     channels: Mutex<BTreeMap<String, Channel>>,
 }
@@ -42,7 +62,8 @@ impl ClusterService {
         fanout: FanoutHandle,
         admission: Arc<Admission>,
     ) -> v1::cluster_server::ClusterServer<Self> {
-        let service = Self { replica, fanout, admission, channels: Mutex::default() };
+        let operations = Operations::new(replica.clone(), fanout.destinations());
+        let service = Self { replica, fanout, admission, operations, channels: Mutex::default() };
         v1::cluster_server::ClusterServer::new(service).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
@@ -163,8 +184,9 @@ fn merge(
     // Who leads in the newest term anyone knows; an older leader that was cut off may still think it does.
     let term = newest(&own);
     let leader = own.nodes.iter().find(|node| node.role == "leader" && node.term == term).map(|node| node.id);
-    let reachable = own.nodes.iter().filter(|node| node.reachable).count();
-    let needed = layout.members.len() / 2 + 1;
+    let votes = |node: &&v1::NodeStatus| layout.voters.contains(&node.id);
+    let reachable = own.nodes.iter().filter(votes).filter(|node| node.reachable).count();
+    let needed = majority(layout.voters.len());
     // One that was left alone does not lead, whatever it takes itself for.
     let leader = leader.filter(|_| reachable >= needed);
     own.leader = leader.unwrap_or_default();
@@ -178,12 +200,13 @@ fn merge(
         own.databases = answer.databases;
         refused = answer.problem;
     }
-    let lost: Vec<String> = own.nodes.iter().filter(|node| !node.reachable).map(|node| node.id.to_string()).collect();
+    let lost = own.nodes.iter().filter(votes).filter(|node| !node.reachable);
+    let lost: Vec<String> = lost.map(|node| node.id.to_string()).collect();
     own.problem = if reachable < needed {
         format!(
             "no majority: {reachable} of {} nodes answer and {needed} are needed, so nothing is acknowledged; \
              bring back node {}",
-            layout.members.len(),
+            layout.voters.len(),
             lost.join(" or ")
         )
     } else if !unformed.is_empty() {
@@ -216,8 +239,27 @@ impl v1::cluster_server::Cluster for ClusterService {
             (member.id, answer.ok().and_then(Result::ok).map(Response::into_inner))
         });
         let answers = join_all(asked).await;
-        let members = cluster.members.iter().map(|member| (member.id, member.address.clone())).collect();
-        Ok(Response::new(merge(&Layout { own: cluster.id, members }, own, answers)))
+        let mut status = merge(&Layout::of(&cluster), own, answers);
+        // Who is no member sees the cluster as it was, or as it is listed.
+        if let Some(problem) = cluster.problem.filter(|_| status.problem.is_empty()) {
+            status.problem = problem;
+        }
+        Ok(Response::new(status))
+    }
+
+    async fn get_membership(
+        &self,
+        _request: Request<v1::GetMembershipRequest>,
+    ) -> Result<Response<v1::GetMembershipResponse>, Status> {
+        let outcome = self.operations.report().await;
+        Ok(Response::new(v1::GetMembershipResponse { outcome: Some(outcome) }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<v1::ChangeMembershipRequest>,
+    ) -> Result<Response<v1::ChangeMembershipResponse>, Status> {
+        self.operations.change(request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -227,7 +269,7 @@ mod tests {
 
     fn layout() -> Layout {
         let members = (1..=3).map(|id| (id, format!("127.0.0.1:740{id}"))).collect();
-        Layout { own: 1, members }
+        Layout { own: 1, members, voters: vec![1, 2, 3] }
     }
 
     fn view(id: u64, role: &str, term: u64, database: &str) -> v1::GetStatusResponse {
@@ -260,6 +302,26 @@ mod tests {
         let electing = vec![(2, Some(view(2, "candidate", 7, "x"))), (3, None)];
         let electing = merge(&layout(), view(1, "follower", 7, "own"), electing);
         assert!(electing.problem.contains("no leader"), "{}", electing.problem);
+    }
+
+    #[test]
+    fn nodes_without_a_vote_do_not_count_for_a_majority() {
+        let mut layout = layout();
+        layout.members.extend([(4, "127.0.0.1:7404".to_owned()), (5, "127.0.0.1:7405".to_owned())]);
+        let merged = merge(
+            &layout,
+            view(1, "leader", 4, "own"),
+            vec![(2, Some(view(2, "follower", 4, "x"))), (3, None), (4, None), (5, None)],
+        );
+        assert_eq!((merged.leader, merged.problem.as_str()), (1, ""));
+        let learner = vec![(2, None), (3, None), (4, Some(view(4, "learner", 4, "x"))), (5, None)];
+        let lost = merge(&layout, view(1, "leader", 4, "own"), learner);
+        assert_eq!(lost.leader, 0);
+        assert!(
+            lost.problem.contains("1 of 3 nodes answer") && lost.problem.contains("node 2 or 3"),
+            "{}",
+            lost.problem
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The replicated state of the whole cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::v1;
@@ -14,6 +14,7 @@ use crate::replica::{Applied, SegmentRecord};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterState {
     pub(super) databases: BTreeMap<DatabaseName, DatabaseState>,
+    retired: BTreeSet<u64>,
 }
 
 /// What a command did.
@@ -35,6 +36,16 @@ impl ClusterState {
     /// Every database, in the order of names.
     pub fn databases(&self) -> &BTreeMap<DatabaseName, DatabaseState> {
         &self.databases
+    }
+
+    /// Raft ids of nodes that were members once, and are none any more.
+    pub fn retired(&self) -> &BTreeSet<u64> {
+        &self.retired
+    }
+
+    /// These nodes are no members any more.
+    pub fn retire(&mut self, nodes: impl IntoIterator<Item = u64>) {
+        self.retired.extend(nodes);
     }
 
     /// Carries out the command of the log's entry `index`, which has a payload of `payload_len` bytes.

@@ -113,6 +113,12 @@ impl BlobSource for ImageBlobs {
         .boxed()
     }
 
+    fn folded(&self, database: &DatabaseName, lineage: Lineage) -> Txid {
+        let status = self.images.get(database, lineage).map(|image| image.status());
+        let sound = status.filter(|status| status.quarantined.is_none());
+        sound.map_or(Txid::NONE, |status| status.position.txid)
+    }
+
     fn read(&self, id: String, offset: u64) -> BoxFuture<'_, io::Result<BlobStream>> {
         async move {
             let blob = self.written.named(&id);
