@@ -18,6 +18,7 @@ pub mod sqlite;
 pub mod wal;
 
 mod cluster_clock;
+mod roster;
 mod service;
 mod ship;
 mod sizes;
@@ -27,6 +28,7 @@ pub use cluster_clock::ClusterClock;
 pub use sizes::AgentSizes;
 pub use status::{DatabaseState, DatabaseStatus};
 
+use roster::Roster;
 use ship::{Cluster, Driver, DriverConfig, Shared, keep_time};
 
 /// How long one question for a receipt waits, and the pause before the next.
@@ -114,7 +116,7 @@ pub struct Agent {
 pub struct DatabaseHandle {
     name: DatabaseName,
     shared: Arc<Shared>,
-    cluster: Vec<Address>,
+    roster: Roster,
     clock: Arc<ClusterClock>,
 }
 
@@ -131,17 +133,18 @@ impl Agent {
         let agent_id = random::u64();
         let mut databases = Vec::new();
         let clock = Arc::new(ClusterClock::default());
-        let mut tasks = vec![task::spawn_owned(keep_time(Cluster::new(config.cluster.clone(), Arc::clone(&clock))))];
+        let roster = Roster::new(config.cluster);
+        let mut tasks = vec![task::spawn_owned(keep_time(Cluster::new(roster.clone(), Arc::clone(&clock))))];
         for DatabaseConfig { path, name, take_over } in config.databases {
             let shared = Arc::new(Shared::default());
             let label = path.display().to_string();
             let driver =
                 DriverConfig { path, name: name.clone(), take_over, agent_id, label, sizes: config.sizes.clone() };
-            let cluster = Cluster::new(config.cluster.clone(), Arc::clone(&clock));
+            let cluster = Cluster::new(roster.clone(), Arc::clone(&clock));
             let driver = Driver::new(driver, cluster, Arc::clone(&shared));
             tasks.push(task::spawn_owned(driver.run()));
-            let (cluster, clock) = (config.cluster.clone(), Arc::clone(&clock));
-            databases.push(DatabaseHandle { name, shared, cluster, clock });
+            let (roster, clock) = (roster.clone(), Arc::clone(&clock));
+            databases.push(DatabaseHandle { name, shared, roster, clock });
         }
         let server = match config.socket {
             Some(path) => Some(service::serve(path, databases.clone()).await?),
@@ -256,7 +259,7 @@ impl DatabaseHandle {
             destinations: destinations.to_vec(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         };
-        let mut cluster = Cluster::new(self.cluster.clone(), Arc::clone(&self.clock));
+        let mut cluster = Cluster::new(self.roster.clone(), Arc::clone(&self.clock));
         let there = cluster.await_receipt(&request).await.map_err(|error| SyncError::Cluster(error.to_string()))?;
         if !there.reached {
             let standing = |(name, txid): (&String, &u64)| {

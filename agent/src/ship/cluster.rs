@@ -20,6 +20,7 @@ use tonic::Streaming;
 
 use crate::capture::PageVector;
 use crate::cluster_clock::ClusterClock;
+use crate::roster::Roster;
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,16 +57,16 @@ enum Reply<T> {
 
 /// The way to a cluster.
 pub(crate) struct Cluster {
-    addresses: Vec<Address>,
+    roster: Roster,
     leader: Option<Address>,
     channels: BTreeMap<Address, Channel>,
     clock: Arc<ClusterClock>,
 }
 
 impl Cluster {
-    /// The cluster whose nodes are at `addresses`; `clock` hears what time it is there.
-    pub(crate) fn new(addresses: Vec<Address>, clock: Arc<ClusterClock>) -> Self {
-        Self { addresses, leader: None, channels: BTreeMap::new(), clock }
+    /// The cluster whose nodes are on `roster`; `clock` hears what time it is there.
+    pub(crate) fn new(roster: Roster, clock: Arc<ClusterClock>) -> Self {
+        Self { roster, leader: None, channels: BTreeMap::new(), clock }
     }
 
     /// What time it is there.
@@ -78,6 +79,11 @@ impl Cluster {
         if cluster_time_ms != 0 {
             self.clock.hear(UnixMillis(cluster_time_ms), asked);
         }
+    }
+
+    /// A node says where the members of the cluster are; nothing where it says nothing.
+    pub(super) fn hear_nodes(&self, nodes: &[String]) {
+        self.roster.hear(nodes);
     }
 
     /// The leader is not where it was.
@@ -102,7 +108,8 @@ impl Cluster {
         timeout: Duration,
         call: impl Fn(IngestClient<Channel>) -> BoxFuture<'static, Result<Reply<T>, tonic::Status>>,
     ) -> Result<T, ClusterError> {
-        let mut queue: Vec<Address> = self.addresses.iter().rev().cloned().collect();
+        let mut queue = self.roster.addresses();
+        queue.reverse();
         queue.extend(self.leader.take());
         let mut tried = BTreeMap::new();
         while let Some(address) = queue.pop() {
@@ -145,6 +152,7 @@ impl Cluster {
         let (outcome, asked) = asking.await?;
         if let Outcome::Granted(granted) = &outcome {
             self.hear(granted.cluster_time_ms, Some(asked));
+            self.hear_nodes(&granted.nodes);
         }
         Ok(outcome)
     }
@@ -155,16 +163,18 @@ impl Cluster {
         let asking = self.ask_leader(CALL_TIMEOUT, |mut client| {
             let asked = Instant::now();
             let call = async move {
-                match client.get_cluster_time(v1::GetClusterTimeRequest {}).await?.into_inner().outcome {
+                let answer = client.get_cluster_time(v1::GetClusterTimeRequest {}).await?.into_inner();
+                match answer.outcome {
                     Some(Outcome::NotLeader(hint)) => Ok(Reply::Elsewhere(hint)),
-                    Some(Outcome::ClusterTimeMs(time)) => Ok(Reply::Answer((time, asked))),
+                    Some(Outcome::ClusterTimeMs(time)) => Ok(Reply::Answer((time, answer.nodes, asked))),
                     None => Err(tonic::Status::internal("an empty answer")),
                 }
             };
             call.boxed()
         });
-        let (time, asked) = asking.await?;
+        let (time, nodes, asked) = asking.await?;
         self.hear(time, Some(asked));
+        self.hear_nodes(&nodes);
         Ok(())
     }
 
@@ -180,14 +190,15 @@ impl Cluster {
                     Some(Outcome::Absent(_)) => Ok(Reply::Answer(None)),
                     Some(Outcome::Found(found)) => {
                         let head = found.head.ok_or_else(|| tonic::Status::internal("an empty answer"))?;
-                        Ok(Reply::Answer(Some((head, found.epoch, found.cluster_time_ms, asked))))
+                        Ok(Reply::Answer(Some((head, found.epoch, found.cluster_time_ms, found.nodes, asked))))
                     }
                     None => Err(tonic::Status::internal("an empty answer")),
                 }
             };
             call.boxed()
         });
-        let Some((head, epoch, cluster_time_ms, asked)) = asking.await? else { return Ok(None) };
+        let Some((head, epoch, cluster_time_ms, nodes, asked)) = asking.await? else { return Ok(None) };
+        self.hear_nodes(&nodes);
         self.hear(cluster_time_ms, Some(asked));
         Ok(Some((head, epoch)))
     }
@@ -244,7 +255,7 @@ impl Cluster {
         let page_size =
             PageSize::new(head.page_size).map_err(|error| ClusterError::HashesMissing(error.to_string()))?;
         let mut order: Vec<Address> = self.leader.iter().cloned().collect();
-        order.extend(self.addresses.iter().filter(|address| Some(*address) != self.leader.as_ref()).cloned());
+        order.extend(self.roster.addresses().into_iter().filter(|address| Some(address) != self.leader.as_ref()));
         for address in order {
             match self.page_hashes_from(&address, database, head).await {
                 Ok(hashes) => {

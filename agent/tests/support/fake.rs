@@ -227,7 +227,12 @@ impl Ingest for Node {
                 state.head.lineage = 1;
                 state.open = None;
                 let cluster_time_ms = state.cluster_time_ms();
-                Outcome::Granted(Granted { epoch: state.epoch, head: Some(state.head.clone()), cluster_time_ms })
+                Outcome::Granted(Granted {
+                    epoch: state.epoch,
+                    head: Some(state.head.clone()),
+                    cluster_time_ms,
+                    nodes: Vec::new(),
+                })
             }
         } else {
             Outcome::NotLeader(v1::NotLeader::default())
@@ -261,7 +266,11 @@ impl Ingest for Node {
         task::spawn(async move {
             let refuse = |reason: Reason, message: &str| {
                 let refused = Refused { reason: reason.into(), message: message.to_owned(), ..Refused::default() };
-                Ok(v1::AppendResponse { outcome: Some(Outcome::Refused(refused)), cluster_time_ms: 0 })
+                Ok(v1::AppendResponse {
+                    outcome: Some(Outcome::Refused(refused)),
+                    cluster_time_ms: 0,
+                    nodes: Vec::new(),
+                })
             };
             let Some(Ok(v1::AppendRequest { message: Some(append_request::Message::Open(open)) })) =
                 inbound.next().await
@@ -299,7 +308,7 @@ impl Ingest for Node {
                                 Ok(()) => {
                                     let outcome = Some(Outcome::Committed(state.head.txid));
                                     let cluster_time_ms = state.cluster_time_ms();
-                                    Some(Ok(v1::AppendResponse { outcome, cluster_time_ms }))
+                                    Some(Ok(v1::AppendResponse { outcome, cluster_time_ms, nodes: Vec::new() }))
                                 }
                             },
                         }
@@ -324,7 +333,7 @@ impl Ingest for Node {
         let outcome = if self.leads() {
             let state = self.state.lock().unwrap();
             let (head, cluster_time_ms) = (Some(state.head.clone()), state.cluster_time_ms());
-            Outcome::Found(Found { head, epoch: state.epoch, log_index: 0, cluster_time_ms })
+            Outcome::Found(Found { head, epoch: state.epoch, log_index: 0, cluster_time_ms, nodes: Vec::new() })
         } else {
             Outcome::NotLeader(v1::NotLeader::default())
         };
@@ -341,7 +350,7 @@ impl Ingest for Node {
         } else {
             Outcome::NotLeader(v1::NotLeader::default())
         };
-        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome) }))
+        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome), nodes: Vec::new() }))
     }
 
     async fn await_receipt(

@@ -156,7 +156,8 @@ impl Shared {
             Ok(Applied::Claimed { epoch, head }) => {
                 self.streams.granted(&database, epoch);
                 let cluster_time_ms = self.time_ms();
-                Ok(Outcome::Granted(Granted { epoch: epoch.0, head: Some(head), cluster_time_ms }))
+                let nodes = self.replica.member_addresses();
+                Ok(Outcome::Granted(Granted { epoch: epoch.0, head: Some(head), cluster_time_ms, nodes }))
             }
             Ok(Applied::Refused { message, .. }) => Err(Status::failed_precondition(message)),
             Ok(applied) => Err(Status::internal(format!("a claim was answered with {applied:?}"))),
@@ -188,7 +189,8 @@ impl Shared {
         Ok(match self.replica.database(&database) {
             Some(view) => {
                 let (head, cluster_time_ms) = (Some(view.head), self.time_ms());
-                Outcome::Found(Found { head, epoch: view.epoch.0, log_index, cluster_time_ms })
+                let nodes = self.replica.member_addresses();
+                Outcome::Found(Found { head, epoch: view.epoch.0, log_index, cluster_time_ms, nodes })
             }
             None => Outcome::Absent(true),
         })
@@ -238,7 +240,8 @@ impl v1::ingest_server::Ingest for IngestService {
         _request: Request<v1::GetClusterTimeRequest>,
     ) -> Result<Response<v1::GetClusterTimeResponse>, Status> {
         let outcome = self.shared.get_cluster_time()?;
-        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome) }))
+        let nodes = self.shared.replica.member_addresses();
+        Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome), nodes }))
     }
 }
 

@@ -38,7 +38,7 @@ impl Session<'_> {
     }
 
     pub(super) async fn answer(&mut self, answer: Result<Option<AppendResponse>, tonic::Status>) -> Result<(), End> {
-        if let Ok(Some(AppendResponse { cluster_time_ms, outcome })) = &answer {
+        if let Ok(Some(AppendResponse { cluster_time_ms, outcome, nodes })) = &answer {
             // It was given after what it acknowledges had been sent.
             let mut asked = None;
             if let Some(Outcome::Committed(txid)) = outcome {
@@ -47,6 +47,7 @@ impl Session<'_> {
                 }
             }
             self.cluster.hear(*cluster_time_ms, asked);
+            self.cluster.hear_nodes(nodes);
         }
         match answer.map(|answer| answer.map(|answer| answer.outcome)) {
             Ok(Some(Some(Outcome::Committed(txid)))) => {

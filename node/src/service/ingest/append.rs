@@ -438,6 +438,12 @@ async fn answer_all(
     answers: mpsc::Sender<Result<v1::AppendResponse, Status>>,
 ) {
     let mut committed = 0;
+    let mut membership = shared.replica.membership_index();
+    // Where the members are, once they are others than when the stream began.
+    let mut news = |shared: &Shared| {
+        let now = shared.replica.membership_index();
+        if std::mem::replace(&mut membership, now) == now { Vec::new() } else { shared.replica.member_addresses() }
+    };
     while let Some(next) = pending.recv().await {
         let refused = match next {
             Pending::Refused(refused) => refused,
@@ -448,8 +454,8 @@ async fn answer_all(
                         committed = head.txid;
                         // Nobody may listen any more: the proposals are waited for all the same.
                         let outcome = Some(answer::Outcome::Committed(committed));
-                        let cluster_time_ms = shared.time_ms();
-                        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms })).await;
+                        let (cluster_time_ms, nodes) = (shared.time_ms(), news(&shared));
+                        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms, nodes })).await;
                     }
                     continue;
                 }
@@ -470,8 +476,8 @@ async fn answer_all(
             },
         };
         let outcome = Some(answer::Outcome::Refused(*refused.0));
-        let cluster_time_ms = shared.time_ms();
-        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms })).await;
+        let (cluster_time_ms, nodes) = (shared.time_ms(), news(&shared));
+        let _ = answers.send(Ok(v1::AppendResponse { outcome, cluster_time_ms, nodes })).await;
         break;
     }
     pending.close();
