@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct ClusterArgs {
     /// Nodes of the cluster; the first one that answers will do.
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
-    cluster: Vec<Address>,
+    pub(super) cluster: Vec<Address>,
 }
 
 impl ClusterArgs {

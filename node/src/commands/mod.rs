@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod cluster;
 mod cluster_call;
 mod databases;
 mod demo;
@@ -58,6 +59,8 @@ enum Command {
     Retention(retention::RetentionArgs),
     /// Show the cluster: nodes, databases, destinations.
     Status(status::StatusArgs),
+    /// Add, replace and remove nodes of a running cluster, and choose who leads it.
+    Cluster(cluster::ClusterOperationArgs),
     /// Ask a node whether it serves, for health checks.
     Health(health::HealthArgs),
     /// List the databases of a cluster.
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Command::History(args) => args.run().await,
             Command::Sync(args) => args.run().await,
             Command::Status(args) => args.run().await,
+            Command::Cluster(args) => args.run().await,
             Command::Health(args) => args.run().await,
             Command::Databases(args) => args.run().await,
             Command::Retention(args) => args.run().await,
