@@ -210,6 +210,26 @@ impl Cluster {
         }
     }
 
+    /// A place for one more node, which is on the list of those that are configured from now on; not started yet.
+    pub fn add_place(&mut self) -> usize {
+        self.ports.push(free_port());
+        self.http_ports.push(free_port());
+        self.nodes.push(None);
+        self.nodes.len() - 1
+    }
+
+    /// Starts a node with the configuration that it was started with before.
+    pub fn start_node_again(&mut self, index: usize) {
+        let config = self.path(&format!("node{}.yml", index + 1));
+        assert!(config.exists());
+        self.nodes[index] = Some(self.spawn(&format!("node{}", index + 1), "node", &config));
+    }
+
+    /// What a process has logged so far.
+    pub fn log_of(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
     pub fn kill_node(&mut self, index: usize) {
         self.nodes[index].take().unwrap().kill();
     }
