@@ -1,14 +1,14 @@
 //! What decisions about the membership rest on, and carrying them out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, Precondition};
-use seawall_host::time;
+use seawall_host::task::JoinHandle;
+use seawall_host::{task, time};
 use seawall_proto::database_name::DatabaseName;
 use seawall_proto::position::{Lineage, Txid};
 use seawall_proto::v1;
@@ -79,6 +79,10 @@ impl ReplicaCore {
             return Err(ProposeError::Unknown(format!("log index {log_index} is not applied yet")));
         }
         let known = self.raft.metrics().borrow_watched().membership_config.clone();
+        if known.log_id() != self.live.lock().membership.log_id() {
+            // It may yet come to nothing: with another leader.
+            return Err(ProposeError::Unknown("a change of the membership is not agreed on yet".to_owned()));
+        }
         let members = known.nodes().map(|(raft_id, member)| view(*raft_id, member));
         let mut members: Vec<Member> = members.collect();
         members.sort_by_key(|member| member.id);
@@ -206,7 +210,10 @@ impl ReplicaCore {
         };
         let seen = Precondition::LastMembershipLogId { last_membership_log_id: known.said_by };
         tracing::info!(?step, "changing the membership");
-        agreed(self.raft.change_membership_if(changes, true, [seen])).await
+        let raft = self.raft.clone();
+        // A task of its own: the second half of a change of voters is its caller's, who may go away in the middle.
+        let change = task::spawn(async move { raft.change_membership_if(changes, true, [seen]).await });
+        agreed(change).await
     }
 
     /// Gives a node that is to be added the cluster's uuid, so that it listens to its members.
@@ -233,15 +240,13 @@ impl ReplicaCore {
     }
 }
 
-async fn agreed(
-    change: impl Future<
-        Output = Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>,
-    >,
-) -> Result<(), StepError> {
+type Changed = Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
+
+async fn agreed(change: JoinHandle<Changed>) -> Result<(), StepError> {
     let Ok(outcome) = time::timeout(AGREE_LIMIT, change).await else {
         return Err(StepError::Later("the change is not agreed on yet".to_owned()));
     };
-    match outcome {
+    match outcome.map_err(|error| StepError::Later(error.to_string()))? {
         Ok(_written) => Ok(()),
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(leader))) => match leader.leader_node {
             Some(leader) => Err(StepError::NotLeader { leader_address: Some(leader.address) }),

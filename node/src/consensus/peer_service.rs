@@ -14,7 +14,7 @@ use seawall_host::probe::mutant;
 use seawall_host::time::{self, UnixMillis};
 use seawall_proto::v1;
 use seawall_proto::v1::peer_server::Peer;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::blobs::{self, Blobs, Giver, Need};
 use super::identity::Identity;
@@ -24,6 +24,7 @@ use super::payloads::Payloads;
 use super::replica::own_read_index;
 use super::snapshot::{self, MAX_MANIFEST_BYTES};
 use super::space::SpaceBoard;
+use super::watch_membership::removal_notice;
 use super::wire::{self, WireError};
 use super::{ConfiguredNode, Raft, bootstrap, holdings};
 use crate::replica::ProposeError;
@@ -302,10 +303,14 @@ fn check(identity: &Identity, live: &LiveState, envelope: Option<&v1::Envelope>)
         let message = format!("node {} was removed from the cluster", identity.configured_id());
         return Err(Status::failed_precondition(message));
     }
-    if envelope.is_some_and(|envelope| inner.cluster.retired().contains(&envelope.sender)) {
-        return Err(Status::permission_denied("the sender was removed from the cluster"));
+    match envelope.filter(|envelope| inner.cluster.retired().contains(&envelope.sender)) {
+        Some(envelope) => {
+            let notice = removal_notice(identity, envelope.sender);
+            let message = "the sender was removed from the cluster";
+            Err(Status::with_details(Code::PermissionDenied, message, notice))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 impl PeerService {

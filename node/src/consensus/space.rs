@@ -11,13 +11,13 @@ use futures::future::{join, join_all};
 use seawall_host::time::{Instant, UnixMillis};
 use seawall_host::{disk, time};
 use seawall_proto::v1;
-use tonic::Code;
 
 use super::clocks::{ClockBoard, OwnClocks};
 use super::identity::Identity;
 use super::live_state::LiveState;
 use super::network::{Network, Purpose};
 use super::types::Member;
+use super::watch_membership::says_removed;
 use crate::space::{NodeSpace, OwnSpace, Room, Usage};
 
 /// How often the disk is looked at, and the voters are asked.
@@ -151,7 +151,7 @@ async fn ask(board: &SpaceBoard, clocks: &ClockBoard, live: &LiveState, identity
                 let answer = match time::timeout(ANSWER_LIMIT, peer.report_space(request)).await {
                     Ok(Ok(answer)) => Some(answer),
                     // Whoever is no member any more is told so by those that are.
-                    Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                    Ok(Err(status)) if says_removed(identity, &status) => {
                         live.set_removed(identity.configured_id());
                         None
                     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use seawall_host::{disk, random, time};
 use seawall_proto::v1;
+use tonic::{Code, Status};
 
 use super::identity::Identity;
 use super::live_state::LiveState;
@@ -20,6 +21,18 @@ const REMOVED_FILE: &str = "removed";
 /// are on the list before they answer.
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a member says to one that was removed, beside the code: proxies and other servers refuse by the same code, and none of
+/// them knows the cluster's uuid and the node's Raft id.
+pub(super) fn removal_notice(identity: &Identity, removed: u64) -> Bytes {
+    let cluster = identity.cluster().unwrap_or_default();
+    Bytes::from([b"removed".as_slice(), &cluster, &removed.to_le_bytes()].concat())
+}
+
+/// Whether a member says with this that this node was removed from the cluster.
+pub(super) fn says_removed(identity: &Identity, status: &Status) -> bool {
+    status.code() == Code::PermissionDenied && status.details() == removal_notice(identity, identity.raft_id())
+}
 
 /// Whether the node of a data directory was removed from its cluster.
 pub(super) async fn was_removed(data_dir: &Path) -> std::io::Result<bool> {
@@ -80,5 +93,23 @@ pub(super) async fn compare_listing(
         }
         told = differ.iter().filter(|one| last.contains(*one)).cloned().collect();
         last = differ;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::log;
+
+    #[test]
+    fn only_a_member_of_the_cluster_can_say_that_a_node_was_removed() {
+        let identity = |cluster, raft_id| Identity::new("prod".to_owned(), 3, &log::Identity { cluster, raft_id });
+        let (own, member) = (identity([7; 16], 300), identity([7; 16], 100));
+        let refusal = |notice| Status::with_details(Code::PermissionDenied, "removed", notice);
+        assert!(says_removed(&own, &refusal(removal_notice(&member, 300))));
+        assert!(!says_removed(&own, &refusal(removal_notice(&member, 200))));
+        assert!(!says_removed(&own, &refusal(removal_notice(&identity([8; 16], 100), 300))));
+        // A proxy's.
+        assert!(!says_removed(&own, &Status::permission_denied("RBAC: access denied")));
     }
 }

@@ -130,13 +130,18 @@ fn replace(view: &MembershipView, old: u64, new: &NewNode, force: bool) -> Decis
     }
     match leaves {
         Some(leaves) if view.is_voter(comes) => remove(view, leaves, force),
-        None if view.is_voter(comes) => {
-            Decision::Done(format!("{} is a voter in the place of node {old}", comes.member))
-        }
-        leaves => {
-            let leaves = leaves.filter(|leaves| view.is_voter(leaves)).map(|leaves| leaves.member.raft_id);
+        Some(leaves) => {
+            let leaves = Some(leaves).filter(|leaves| view.is_voter(leaves)).map(|leaves| leaves.member.raft_id);
             give_vote(view, comes, leaves.into_iter().collect(), force)
         }
+        None if view.is_voter(comes) => {
+            Decision::Done(format!("{} is a voter, and node {old} is no member", comes.member))
+        }
+        // Another vote without one that goes makes a cluster weaker, not stronger, while a voter is dead.
+        None => Decision::refuse(format!(
+            "node {old} is no member: to give node {new} a vote beside the others, `seawall cluster promote {new}`",
+            new = new.id
+        )),
     }
 }
 
@@ -157,6 +162,10 @@ fn replace_directory(view: &MembershipView, new: &NewNode, force: bool) -> Decis
         }
         Some(Newcomer::Answers { fit: Err(reason), .. }) => Decision::refuse(reason.clone()),
         Some(Newcomer::Answers { id, .. }) if *id != new.id => Decision::refuse(other_node(new, *id)),
+        Some(Newcomer::Answers { .. }) if member.reachable => Decision::refuse(format!(
+            "{} answers with the data directory that it has as a member: stop it first, or replace it by a node with another id",
+            member.member
+        )),
         Some(Newcomer::Answers { .. }) => remove(view, member, force),
     }
 }
@@ -212,6 +221,7 @@ fn is_same(view: &MembershipView, member: &Member, node: &NewNode) -> Result<(),
         return Err(elsewhere(member));
     }
     match &view.newcomer {
+        Some(Newcomer::Answers { fit: Err(reason), .. }) => Err(reason.clone()),
         Some(Newcomer::Answers { raft_id, .. }) if *raft_id != member.raft_id => Err(format!(
             "node {id} is a member with another data directory than it has now: \
              `seawall cluster replace-node {id} --with {id} {address}`",

@@ -87,6 +87,8 @@ fn an_added_node_is_waited_for_until_it_holds_everything_if_that_is_asked() {
     assert!(matches!(decide(&hydrated, &view, false), Decision::Done(_)));
     view.newcomer = answers(401, 4);
     refused(decide(&added, &view, false), "replace-node 4 --with 4");
+    view.newcomer = Some(Newcomer::Answers { raft_id: 0, id: 4, fit: Err("another name".to_owned()) });
+    refused(decide(&added, &view, false), "another name");
     view.newcomer = None;
     refused(
         decide(&Goal::Add { node: NewNode { id: 4, ..node(7) }, hydrated: false }, &view, false),
@@ -160,6 +162,7 @@ fn a_dead_node_is_replaced_in_one_change_of_voters() {
     view.newcomer = answers(400, 4);
     assert_eq!(decide(&goal, &view, false), Decision::Do(Step::AddLearner(member(4))));
     let mut view = with_learner(view, 4);
+    refused(decide(&Goal::Replace { old: 33, new: node(4) }, &view, true), "node 33 is no member");
     assert_eq!(decide(&goal, &view, false), swap(&[4], &[3]));
     view.voters = ids([1, 2, 4]);
     assert_eq!(decide(&goal, &view, false), Decision::Do(Step::RemoveLearner(300)));
@@ -178,6 +181,7 @@ fn a_node_comes_back_with_another_directory() {
     view.newcomer = Some(Newcomer::Answers { raft_id: 301, id: 3, fit: Err("unfit".to_owned()) });
     refused(decide(&goal, &view, false), "unfit");
     view.newcomer = answers(301, 3);
+    refused(decide(&goal, &view, true), "stop it first");
     change(&mut view, 3, |view| view.reachable = false);
     assert_eq!(decide(&goal, &view, false), swap(&[], &[3]));
     view.voters = ids([1, 2]);

@@ -73,10 +73,11 @@ impl Operations {
         let mut risks = Vec::new();
         let outcome = match self.step(request.operation, &goal, request.force, &mut risks).await {
             Ok(outcome) => outcome,
+            // Whoever asks looks elsewhere too: a leader that is cut off does not know that it leads no longer.
             Err(ProposeError::NotLeader { leader_address: Some(leader_address) }) => {
                 Outcome::NotLeader(v1::NotLeader { leader_address })
             }
-            Err(error) => waiting(format!("no leader is sure that it leads ({error})")),
+            Err(_) => Outcome::NotLeader(v1::NotLeader::default()),
         };
         if matches!(outcome, Outcome::Done(_) | Outcome::Refused(_)) {
             self.desk().leave(request.operation);
@@ -199,11 +200,13 @@ impl Operations {
         let need = |name: DatabaseName| {
             let view = self.replica.database(&name)?;
             let lineage = Lineage(view.head.lineage);
-            let counts = |progress: &&v1::DestinationProgress| {
-                self.destinations.contains(&progress.destination) && progress.lineage == lineage.0 && !progress.detached
+            // One that has nothing of this history yet needs all of it.
+            let watermark = |name: &String| {
+                let progress = view.destinations.get(name).filter(|progress| progress.lineage == lineage.0);
+                let needs = progress.is_none_or(|progress| !progress.detached);
+                needs.then(|| (name.clone(), Txid(progress.map_or(0, |progress| progress.watermark))))
             };
-            let destinations = view.destinations.values().filter(counts);
-            let watermarks = destinations.map(|one| (one.destination.clone(), Txid(one.watermark))).collect();
+            let watermarks = self.destinations.iter().filter_map(watermark).collect();
             let held_after = self.replica.held_after(&name, lineage);
             Some((name, DatabaseNeed { lineage, head: Txid(view.head.txid), held_after, watermarks }))
         };
