@@ -30,6 +30,12 @@ impl Coverage {
         self.runs.iter().filter(|(_, runs)| **runs == 0).map(|(path, _)| path.as_str()).collect()
     }
 
+    /// How many in a hundred of the paths some run took.
+    pub(super) fn percent(&self) -> f64 {
+        let (all, reached) = (self.runs.len(), self.runs.len() - self.never().len());
+        if all == 0 { 100.0 } else { 100.0 * reached as f64 / all as f64 }
+    }
+
     /// The paths that the fewest runs took, of those taken at all.
     fn rarest(&self, count: usize) -> Vec<(&str, u64)> {
         let mut taken: Vec<_> = self.runs.iter().filter(|(_, runs)| **runs > 0).collect();
@@ -42,8 +48,7 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let never = self.never();
         let (all, reached) = (self.runs.len(), self.runs.len() - never.len());
-        let share = if all == 0 { 100.0 } else { 100.0 * reached as f64 / all as f64 };
-        write!(f, "{reached} of {all} rare paths reached ({share:.0} %)")?;
+        write!(f, "{reached} of {all} rare paths reached ({:.0} %)", self.percent())?;
         let rarest: Vec<_> = self.rarest(3).iter().map(|(path, runs)| format!("{path} ({runs})")).collect();
         if !rarest.is_empty() {
             write!(f, "; in the fewest runs: {}", rarest.join(", "))?;
