@@ -193,9 +193,12 @@ pub(super) async fn destinations_mend(stage: &Stage) {
                 let others = stage.cluster.places().iter().enumerate();
                 let others = others.filter(|(other, _)| *other != index && !stage.is_liar(*other));
                 let had: Vec<ObjectName> = others.flat_map(|(_, other)| whole_objects(other, &name)).collect();
-                // History may begin anywhere; what was seen once has to stay.
+                // History may begin anywhere; what was seen once has to stay, until single transactions are let go of.
+                let floors = progress.floors.iter().find(|floors| floors.lineage == progress.lineage);
+                let floor = floors.map_or(0, |floors| floors.level_zero);
                 let is_promised = |lost: &ObjectName| {
-                    lost.lineage == promised.0 && lost.first.0 >= said.first_txid && lost.last <= promised.1
+                    let is_seen = lost.first.0 >= said.first_txid && lost.last <= promised.1;
+                    lost.lineage == promised.0 && is_seen && lost.last.0 >= floor
                 };
                 if let Some(missing) = missing_transactions(place, &name, &had, is_promised) {
                     return Err(at(format!("{missing} was lost, another destination has it, and nothing was said")));
