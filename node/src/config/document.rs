@@ -33,7 +33,7 @@ pub enum ConfigError {
 }
 
 /// Where `${VAR}` gets its values.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// The environment of this process.
 pub fn process_environment(name: &str) -> Option<String> {
