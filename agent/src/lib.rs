@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use seawall_host::net::{Address, Credentials, Server};
+use seawall_host::net::{Address, Server};
 use seawall_host::task::OwnedTask;
 use seawall_host::{local, random, task, time};
 use seawall_proto::database_name::DatabaseName;
@@ -57,8 +57,6 @@ pub struct AgentConfig {
     pub databases: Vec<DatabaseConfig>,
     /// How much it gathers before it acts.
     pub sizes: AgentSizes,
-    /// What it shows to nodes; without, it calls them in plain text.
-    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 /// Why an agent did not start.
@@ -118,7 +116,8 @@ pub struct Agent {
 pub struct DatabaseHandle {
     name: DatabaseName,
     shared: Arc<Shared>,
-    cluster: Cluster,
+    roster: Roster,
+    clock: Arc<ClusterClock>,
 }
 
 impl Agent {
@@ -135,16 +134,17 @@ impl Agent {
         let mut databases = Vec::new();
         let clock = Arc::new(ClusterClock::default());
         let roster = Roster::new(config.cluster);
-        let cluster = Cluster::new(roster, config.credentials, clock);
-        let mut tasks = vec![task::spawn_owned(keep_time(cluster.anew()))];
+        let mut tasks = vec![task::spawn_owned(keep_time(Cluster::new(roster.clone(), Arc::clone(&clock))))];
         for DatabaseConfig { path, name, take_over } in config.databases {
             let shared = Arc::new(Shared::default());
             let label = path.display().to_string();
             let driver =
                 DriverConfig { path, name: name.clone(), take_over, agent_id, label, sizes: config.sizes.clone() };
-            let driver = Driver::new(driver, cluster.anew(), Arc::clone(&shared));
+            let cluster = Cluster::new(roster.clone(), Arc::clone(&clock));
+            let driver = Driver::new(driver, cluster, Arc::clone(&shared));
             tasks.push(task::spawn_owned(driver.run()));
-            databases.push(DatabaseHandle { name, shared, cluster: cluster.anew() });
+            let (roster, clock) = (roster.clone(), Arc::clone(&clock));
+            databases.push(DatabaseHandle { name, shared, roster, clock });
         }
         let server = match config.socket {
             Some(path) => Some(service::serve(path, databases.clone()).await?),
@@ -259,7 +259,7 @@ impl DatabaseHandle {
             destinations: destinations.to_vec(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         };
-        let mut cluster = self.cluster.anew();
+        let mut cluster = Cluster::new(self.roster.clone(), Arc::clone(&self.clock));
         let there = cluster.await_receipt(&request).await.map_err(|error| SyncError::Cluster(error.to_string()))?;
         if !there.reached {
             let standing = |(name, txid): (&String, &u64)| {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use seawall_host::net::{self, Address, ServeOptions, Server};
+use seawall_host::net::{self, Address, Server};
 use seawall_host::time;
 use seawall_proto::v1::agent_server::{self, AgentServer};
 use seawall_proto::v1::{SyncRequest, SyncResponse};
@@ -22,8 +22,7 @@ struct Service {
 
 /// Answers at `path` until the server is dropped.
 pub(crate) async fn serve(path: PathBuf, databases: Vec<DatabaseHandle>) -> io::Result<Server> {
-    let routes = Routes::new(AgentServer::new(Service { databases }));
-    net::serve(Address::Unix(path), routes, ServeOptions::default()).await
+    net::serve(Address::Unix(path), Routes::new(AgentServer::new(Service { databases }))).await
 }
 
 #[tonic::async_trait]

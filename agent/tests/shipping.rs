@@ -31,7 +31,6 @@ fn config(fake: &Fake, path: &Path, take_over: bool) -> AgentConfig {
         socket: None,
         databases: vec![DatabaseConfig { path: path.to_owned(), name: name(), take_over }],
         sizes: AgentSizes::default(),
-        credentials: None,
     }
 }
 

@@ -131,7 +131,7 @@ impl Tool {
     /// # Errors
     /// [`ToolError`]
     pub fn status(&self, host: &Host, cluster: &str, limit: Duration) -> Result<Value, ToolError> {
-        self.call(host, &["status", "--json", "--insecure", "--cluster", cluster].map(Into::into), limit)
+        self.call(host, &["status", "--json", "--cluster", cluster].map(Into::into), limit)
     }
 
     /// `seawall restore` of a database from somewhere: the position that it printed.

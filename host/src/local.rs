@@ -1,4 +1,4 @@
-//! Files that SQLite owns, read beside it, and those of people.
+//! Files that SQLite owns, read beside it.
 //!
 //! SQLite itself always works on the real file system, in the simulator too (each simulated machine has a
 //! temporary directory), so what is read beside it is read there as well. These calls block: make them inside
@@ -7,8 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "this is what the firewall points to beside SQLite")]
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// What identifies a file, whatever its name.
@@ -109,40 +109,4 @@ pub fn lock_whole_file(path: &Path) -> io::Result<Option<WholeFileLock>> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Writes a whole file with these permissions, durably: under another name first, so that it is there as a whole or not
-/// at all.
-///
-/// # Errors
-/// `AlreadyExists` if something is at `path`, unless it is to be replaced; or the operating system's, with the path in its
-/// text.
-pub fn write_file(path: &Path, content: &[u8], mode: u32, replace: bool) -> io::Result<()> {
-    let within = |action: &str, error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot {action} {}: {error}", path.display()))
-    };
-    let name = path.file_name().ok_or_else(|| within("write", io::ErrorKind::InvalidInput.into()))?;
-    let mut new = name.to_owned();
-    new.push(".new");
-    let new = path.with_file_name(new);
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        // It may have been left there with other permissions.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        if replace { fs::rename(&new, path) } else { fs::hard_link(&new, path).and_then(|()| fs::remove_file(&new)) }
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&new);
-        within("write", error)
-    })
-}
-
-/// Whether somebody beside its owner may read the file at `path`.
-///
-/// # Errors
-/// Whatever `stat` gives.
-pub fn is_shared(path: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(path)?.mode() & 0o077 != 0)
 }

@@ -3,24 +3,15 @@
 //! The network is cut where tonic's generated clients and servers meet it: a [`Channel`] carries HTTP requests with
 //! tonic bodies to an address, and [`serve`] answers them with tonic's routes. Real ones speak HTTP/2 over TCP or a
 //! unix socket; the simulator delays, drops and reorders the frames in between.
-//!
-//! Who calls whom is shown by [`Credentials`] and seen by a [`Door`]: the real network hands them its connections as
-//! streams of bytes. The simulator has neither eavesdroppers nor impostors, and leaves them out.
-
-mod connection;
-mod credentials;
-mod limits;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::header::AUTHORIZATION;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::util::BoxCloneSyncService;
@@ -28,10 +19,6 @@ use tower_service::Service;
 
 use crate::task::OwnedTask;
 use crate::world;
-
-pub use connection::{Connection, PeerCertificate};
-pub use credentials::{ByteStream, Credentials, Door, Visitor};
-pub use limits::Limits;
 
 /// The error of a call that did not reach its server.
 pub type CallError = Box<dyn std::error::Error + Send + Sync>;
@@ -66,24 +53,6 @@ impl FromStr for Address {
     }
 }
 
-impl Address {
-    /// The host, without the port and without brackets; nothing for a unix socket.
-    pub fn host(&self) -> Option<&str> {
-        let Self::Tcp(address) = self else { return None };
-        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-        Some(host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host))
-    }
-
-    /// Whether only programs of this machine can be at the other end.
-    pub fn is_local(&self) -> bool {
-        match self.host() {
-            None => true,
-            Some(host) if host.eq_ignore_ascii_case("localhost") => true,
-            Some(host) => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback()),
-        }
-    }
-}
-
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,47 +63,33 @@ impl fmt::Display for Address {
 }
 
 /// How a channel treats its connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ChannelOptions {
     /// How long setting up a connection may take.
     pub connect_timeout: Duration,
     /// A connection that answers no ping for this long is closed.
     pub keep_alive: Duration,
-    /// Who calls, and how it is seen to that nobody else listens; without, in plain text and as anybody. Nobody listens
-    /// at a unix socket but its owner: they are left out there.
-    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(3), keep_alive: Duration::from_secs(5), credentials: None }
-    }
-}
-
-impl ChannelOptions {
-    /// The usual times, with these credentials.
-    pub fn with_credentials(credentials: Option<Arc<dyn Credentials>>) -> Self {
-        Self { credentials, ..Self::default() }
+        Self { connect_timeout: Duration::from_secs(3), keep_alive: Duration::from_secs(5) }
     }
 }
 
 /// A way to call the server at one address. Connects when first used, and again after it broke. Clones share it.
 #[derive(Clone)]
-pub struct Channel {
-    service: BoxCloneSyncService<http::Request<Body>, http::Response<Body>, CallError>,
-    credentials: Option<Arc<dyn Credentials>>,
-}
+pub struct Channel(BoxCloneSyncService<http::Request<Body>, http::Response<Body>, CallError>);
 
 impl Channel {
     /// A channel to `address`.
     pub fn new(address: &Address, options: ChannelOptions) -> Self {
-        let credentials = options.credentials.clone().filter(|_| matches!(address, Address::Tcp(_)));
-        Self { credentials, ..world::current().network().channel(address, options) }
+        world::current().network().channel(address, options)
     }
 
     /// A channel over a service of a world's own.
     pub fn from_service(service: BoxCloneSyncService<http::Request<Body>, http::Response<Body>, CallError>) -> Self {
-        Self { service, credentials: None }
+        Self(service)
     }
 }
 
@@ -150,20 +105,17 @@ impl Service<http::Request<Body>> for Channel {
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        if let Some(authorization) = self.credentials.as_ref().and_then(|credentials| credentials.authorization()) {
-            request.headers_mut().insert(AUTHORIZATION, authorization);
-        }
-        let response = self.service.call(request);
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let response = self.0.call(request);
         Box::pin(response)
     }
 }
 
-/// A running server. Dropping it closes its port; connections that are open take no new calls and end with those that
-/// they carry, or with the runtime they run on.
+/// A running server. Dropping it closes its port; connections that are open end with what they carry, or with the
+/// runtime they run on.
 pub struct Server {
     address: Address,
     _task: OwnedTask,
@@ -181,31 +133,20 @@ impl Server {
     }
 }
 
-/// How a server treats who comes.
-#[derive(Clone, Debug, Default)]
-pub struct ServeOptions {
-    /// Who is let in, and how it is seen to that nobody else listens; without, everybody, in plain text.
-    pub door: Option<Arc<dyn Door>>,
-    /// Whether the service says by [`Connection::let_in`] whom it lets in. Otherwise everybody is whose request came.
-    pub is_guarded: bool,
-    /// What is given to those that come.
-    pub limits: Limits,
-}
-
 /// The network as one machine reaches it; what worlds implement.
 pub trait Network: Send + Sync {
-    /// A channel to an address; connects lazily. The caller adds what goes with every request.
+    /// A channel to an address; connects lazily.
     fn channel(&self, address: &Address, options: ChannelOptions) -> Channel;
     /// Listens and answers with `routes` until the server is dropped.
-    fn serve(&self, address: Address, routes: Routes, options: ServeOptions) -> BoxFuture<'static, io::Result<Server>>;
+    fn serve(&self, address: Address, routes: Routes) -> BoxFuture<'static, io::Result<Server>>;
 }
 
 /// Listens at `address` and answers with `routes` until the returned server is dropped.
 ///
 /// # Errors
 /// If the address cannot be listened at, with the address in the text.
-pub async fn serve(address: Address, routes: Routes, options: ServeOptions) -> io::Result<Server> {
+pub async fn serve(address: Address, routes: Routes) -> io::Result<Server> {
     let shown = address.to_string();
-    let serving = world::current().network().serve(address, routes, options);
+    let serving = world::current().network().serve(address, routes);
     serving.await.map_err(|error| io::Error::new(error.kind(), format!("cannot listen at {shown}: {error}")))
 }

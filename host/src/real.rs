@@ -7,7 +7,6 @@ mod disk;
 mod mutants;
 mod network;
 mod ports;
-mod server;
 mod watch;
 
 pub use ports::free_port;
@@ -19,7 +18,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rand::Rng;
-use tokio::sync::Notify;
 
 use crate::disk::Disk;
 use crate::net::Network;
@@ -109,23 +107,6 @@ impl World for RealWorld {
             }
         }
         .boxed()
-    }
-
-    fn hang_ups(&self) -> ChangeSignal {
-        use tokio::signal::unix::{SignalKind, signal};
-        let notify = Arc::new(Notify::new());
-        let ring = Arc::clone(&notify);
-        let hearing = crate::task::spawn_owned(async move {
-            match signal(SignalKind::hangup()) {
-                Ok(mut signals) => {
-                    while signals.recv().await.is_some() {
-                        ring.notify_one();
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "SIGHUP cannot be heard"),
-            }
-        });
-        ChangeSignal::new(notify, Some(Box::new(hearing)))
     }
 
     fn halt(&self, reason: &str) -> ! {

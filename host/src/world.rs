@@ -33,10 +33,6 @@ pub trait World: Send + Sync + 'static {
     fn watch(&self, path: &Path) -> ChangeSignal;
     /// Completes when the machine asks this program to stop (SIGTERM, SIGINT).
     fn termination(&self) -> BoxFuture<'static, ()>;
-    /// Rings when the machine asks this program to look at its configuration again (SIGHUP); never, where nobody does.
-    fn hang_ups(&self) -> ChangeSignal {
-        ChangeSignal::new(Arc::default(), None)
-    }
     /// Ends this program at once; used where going on could lose data.
     fn halt(&self, reason: &str) -> !;
     /// Hears that a rare path was taken; see [`crate::probe::sometimes`].

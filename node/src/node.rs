@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::{self, Address, ServeOptions, Server};
+use seawall_host::net::{self, Address, Server};
 use seawall_host::task::{OwnedTask, spawn_owned};
 use seawall_host::{disk, time};
 
@@ -14,7 +14,6 @@ use crate::destination::{self, InvalidDestination, NamedDestination};
 use crate::fanout::{Fanout, FanoutOptions};
 use crate::http::{self, Metrics, Readiness};
 use crate::replica::{Replica, Role};
-use crate::security::{self, Access, OpenedSecurity, SecurityError};
 use crate::service::admission::{Admission, IN_FLIGHT};
 use crate::service::cluster::ClusterService;
 use crate::service::ingest::IngestService;
@@ -35,9 +34,6 @@ pub enum StartNodeError {
     /// Consensus, or the data directory.
     #[error(transparent)]
     Consensus(#[from] StartError),
-    /// Certificates or tokens.
-    #[error(transparent)]
-    Security(#[from] SecurityError),
     /// The disk or the network.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -124,8 +120,6 @@ pub struct Node {
     server: Server,
     _http: Option<Server>,
     _gauges: OwnedTask,
-    _rotation: Option<OwnedTask>,
-    access: Arc<Access>,
     verifier: Verifier,
     fanout: Fanout,
     _folder: Folder,
@@ -141,8 +135,6 @@ impl Node {
     /// [`StartNodeError`]; nothing runs on then.
     pub async fn start(config: NodeConfig, parts: NodeParts) -> Result<Self, StartNodeError> {
         let NodeParts { open_kv, destinations, sizes, metrics } = parts;
-        let security = security::open_node(&config.cluster_name, &config.security).await?;
-        let OpenedSecurity { access, door, credentials, rotation } = security;
         disk::create_directories(&config.data_dir).await?;
         let budget = match config.disk.budget {
             Some(budget) => budget,
@@ -160,7 +152,6 @@ impl Node {
                 reserve: config.disk.reserve,
                 destination_share: config.disk.destination_share,
             },
-            credentials: credentials.clone(),
             ..ConsensusOptions::new(config.cluster_name, config.id, config.data_dir.clone(), members.collect())
         };
         // Takes the data directory's lock, so it comes first.
@@ -189,24 +180,14 @@ impl Node {
         let receipts = Arc::new(fanout.handle());
         let routes = started
             .routes
-            .add_service(IngestService::new(
-                replica.clone(),
-                images.clone(),
-                admission.clone(),
-                receipts,
-                credentials.clone(),
-            ))
+            .add_service(IngestService::new(replica.clone(), images.clone(), admission.clone(), receipts))
             .add_service(RestoreService::new(replica.clone(), images.clone(), destinations))
-            .add_service(ClusterService::new(replica.clone(), fanout.handle(), admission, credentials));
-        let limits = config.security.limits;
-        let http_door = door.clone().filter(|_| config.security.http_tls);
-        let options = ServeOptions { door, is_guarded: true, limits: limits.clone() };
-        let server = net::serve(config.listen, security::protect(routes, Arc::clone(&access)), options).await?;
+            .add_service(ClusterService::new(replica.clone(), fanout.handle(), admission));
+        let server = net::serve(config.listen, routes).await?;
         let http = match config.http {
             Some(address) => {
                 let readiness = Arc::new(ReplicaReadiness(replica.clone()));
-                let options = ServeOptions { door: http_door, is_guarded: false, limits };
-                Some(http::serve(address, metrics, readiness, options).await?)
+                Some(http::serve(address, metrics, readiness).await?)
             }
             None => None,
         };
@@ -217,8 +198,6 @@ impl Node {
             server,
             _http: http,
             _gauges: gauges,
-            _rotation: rotation,
-            access,
             verifier,
             fanout,
             _folder: folder,
@@ -231,11 +210,6 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> &Address {
         self.server.address()
-    }
-
-    /// Who may do what with it.
-    pub fn access(&self) -> &Arc<Access> {
-        &self.access
     }
 
     /// Its images.

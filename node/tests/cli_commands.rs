@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use history::History;
-use seawall_host::net::{ServeOptions, Server};
+use seawall_host::net::Server;
 use seawall_node::http::{self, Readiness};
 use seawall_proto::object_name::{Level, ObjectName};
 
@@ -223,7 +223,7 @@ impl Readiness for Says {
 /// A node's HTTP server, of which only the readiness is made up.
 async fn health_server(ready: Result<(), String>) -> Server {
     seawall_host::real::install();
-    http::serve("127.0.0.1:0".parse().unwrap(), None, Arc::new(Says(ready)), ServeOptions::default()).await.unwrap()
+    http::serve("127.0.0.1:0".parse().unwrap(), None, Arc::new(Says(ready))).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

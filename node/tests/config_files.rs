@@ -1,15 +1,13 @@
 //! Configuration files: what is taken, and how the rest is refused.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seawall_host::net::Address;
-use seawall_node::config::{AgentConfig, ClientConfig, ConfigError, DiskConfig, NodeConfig};
+use seawall_node::config::{AgentConfig, ConfigError, DiskConfig, NodeConfig};
 use seawall_node::destination::{Deletion, Retention, VerificationOptions, Windows};
 use seawall_node::restore::IntegrityCheck;
-use seawall_node::security::{Action, NodeSecurity, TokenFrom, TokenIs};
 
 const NODE: &str = r#"node: { id: 1, data-dir: ./n1, listen: 127.0.0.1:7400, http: 127.0.0.1:7480 }
 cluster:
@@ -298,155 +296,4 @@ fn missing_keys_broken_yaml_and_wrong_kinds_are_refused() {
     }
     let doubled = NODE.replace("  name: prod", "  name: prod\n  name: other");
     assert!(node(&doubled).is_err());
-}
-
-const HASH: &str = "sha256:802fb67ee7617e7a5d088e3c89bd3e3c9a95026292816a8eec7ec00860b8a438";
-const TLS: &str = "tls: { cert: node.pem, key: pki/node.key, ca: /ca.pem }\n";
-
-#[test]
-fn takes_certificates_tokens_and_limits() {
-    let text = format!(
-        "{NODE}{TLS}tokens:\n  - {{ name: app, hash: \"{HASH}\", databases: [ app, \"tenants/*\" ], actions: [ write, restore ] }}\n  \
-         - {{ name: ops, token-file: ops.token, databases: [ \"**\" ], actions: [ admin ] }}\n\
-         limits: {{ connections: 100, connections-per-address: 10, connections-waiting: 5, handshake-timeout: 3s, \
-         idle-timeout: 1h, header-size: 8KiB, streams-per-connection: 16, failures-per-minute: 7 }}\n"
-    );
-    let security = node(&text).unwrap().security;
-    let files = security.tls.as_ref().unwrap();
-    let path = |text: &str| PathBuf::from(text);
-    assert_eq!(
-        (&files.cert, &files.key, &files.ca),
-        (&path("/etc/seawall/node.pem"), &path("/etc/seawall/pki/node.key"), &path("/ca.pem"))
-    );
-    assert!(!security.http_tls, "the loopback address is plain text");
-    let [app, ops] = &security.tokens[..] else { panic!("{security:?}") };
-    assert_eq!(app.token, TokenIs::Hash(HASH.parse().unwrap()));
-    assert_eq!(app.actions, BTreeSet::from([Action::Write, Action::Restore]));
-    assert!(app.databases.iter().any(|pattern| pattern.matches(&"tenants/acme".parse().unwrap())));
-    assert_eq!(ops.token, TokenIs::File(path("/etc/seawall/ops.token")));
-    let limits = &security.limits;
-    assert_eq!((limits.connections, limits.connections_per_address, limits.connections_waiting), (100, 10, 5));
-    assert_eq!((limits.header_bytes, limits.streams, limits.failures_per_minute), (8 << 10, 16, 7));
-    assert_eq!((limits.handshake_timeout, limits.idle_timeout), (Duration::from_secs(3), Duration::from_hours(1)));
-    assert!(!format!("{security:?}").contains("802fb67ee"), "hashes show nowhere");
-    assert_eq!(node(NODE).unwrap().security, NodeSecurity::default());
-}
-
-#[test]
-fn plain_text_stays_on_this_machine_unless_told_otherwise() {
-    for (from, to, says) in [
-        ("listen: 127.0.0.1:7400", "listen: 10.0.0.1:7400", "node.listen: 10.0.0.1:7400 is not on this machine alone"),
-        ("listen: 127.0.0.1:7400", "listen: 0.0.0.0:7400", "add tls: { cert, key, ca }"),
-        ("listen: 127.0.0.1:7400", "listen: \"[::]:7400\"", "write `insecure: true`"),
-        ("listen: 127.0.0.1:7400", "listen: node1:7400", "not on this machine alone"),
-        ("address: 127.0.0.1:7401", "address: 10.0.0.2:7401", "cluster.nodes: 10.0.0.2:7401 is not on this"),
-        ("http: 127.0.0.1:7480", "http: 0.0.0.0:7480", "node.http: 0.0.0.0:7480 can be reached from other machines"),
-    ] {
-        let text = NODE.replacen(from, to, 1);
-        assert_ne!(text, NODE);
-        let (_, problem) = refusal(node(&text));
-        assert!(problem.contains(says), "{to}: {problem}");
-        assert!(node(&format!("{text}insecure: true\n")).is_ok(), "{to}");
-        let secured = node(&format!("{text}{TLS}")).unwrap();
-        assert_eq!(secured.security.http_tls, to.starts_with("http"), "{to}");
-    }
-    for local in ["localhost:7400", "\"[::1]:7400\"", "127.8.9.1:7400", "LOCALHOST:7400"] {
-        assert!(node(&NODE.replacen("listen: 127.0.0.1:7400", &format!("listen: {local}"), 1)).is_ok(), "{local}");
-    }
-    let open = NODE.replacen("http: 127.0.0.1:7480", "http: 0.0.0.0:7480, http-insecure: true", 1);
-    assert!(!node(&format!("{open}{TLS}")).unwrap().security.http_tls);
-    assert!(node(&open).is_ok());
-
-    let away = AGENT.replacen("127.0.0.1:7401", "10.0.0.2:7401", 1);
-    let (line, problem) = refusal(agent(&away));
-    assert!(line == 1 && problem.contains("10.0.0.2:7401 is not on this machine alone"), "{line}: {problem}");
-    assert!(agent(&format!("{away}insecure: true\n")).unwrap().security.is_none());
-    let secured = agent(&format!("{away}{TLS}token-file: t\n")).unwrap().security.unwrap();
-    assert_eq!(secured.token, Some(TokenFrom::File("/etc/seawall/t".into())));
-}
-
-#[test]
-fn what_opens_everything_by_mistake_is_refused() {
-    let token = format!("{{ name: a, hash: \"{HASH}\", databases: [ a ], actions: [ write ] }}");
-    let with = |more: &str| node(&format!("{NODE}{more}\n"));
-    for (more, says) in [
-        ("tokens: null", "tokens"),
-        ("tokens: ~", "tokens"),
-        ("tokens:", "tokens"),
-        ("tokens: []", "it names none"),
-        ("tls: null", ""),
-        ("tls:", ""),
-        ("insecure: null", ""),
-        ("insecure: maybe", "insecure"),
-        ("tls: { cert: a, key: b }", "`ca` is missing"),
-        ("tls: { cert: a, key: b, ca: \"\" }", "tls.ca: a path is needed"),
-        ("tls: { cert: a, key: b, ca: c, verify: false }", "unknown key `verify`"),
-    ] {
-        let (_, problem) = refusal(with(more));
-        assert!(problem.contains(says), "{more}: {problem}");
-        if more.starts_with("tokens") {
-            let (_, problem) = refusal(node(&format!("{NODE}{TLS}{more}\n")));
-            assert!(problem.contains(says), "with tls, {more}: {problem}");
-        }
-    }
-    assert!(refusal(with(&format!("tokens: [ {token} ]"))).1.contains("without `tls`"));
-    assert!(refusal(node(&format!("{NODE}{TLS}insecure: true\n"))).1.contains("remove one of them"));
-    let tokens = |tokens: &str| node(&format!("{NODE}{TLS}tokens: [ {tokens} ]\n"));
-    assert!(tokens(&token).is_ok());
-    let secret = format!("swt_{}", "0".repeat(64));
-    for (wrong, says) in [
-        (format!("{token}, {token}"), "`a` occurs twice"),
-        (format!("{token}, {}", token.replace("name: a", "name: b")), "`a` and `b` are the same token"),
-        (token.replace("databases: [ a ]", "databases: []"), "for none"),
-        (token.replace("databases: [ a ]", "databases: [ \"a b\" ]"), "no pattern"),
-        (token.replace("databases: [ a ]", "databases: [ \"***\" ]"), "no pattern"),
-        (token.replace("actions: [ write ]", "actions: []"), "allows nothing"),
-        (token.replace("actions: [ write ]", "actions: [ read ]"), "none of write, restore, admin"),
-        (token.replace(", actions: [ write ]", ""), "`actions` is missing"),
-        (token.replace(&format!("hash: \"{HASH}\", "), ""), "needs a hash"),
-        (token.replace("name: a", "token-file: t, name: a"), "write one of them"),
-        (token.replace("name: a", "name: \"\""), "1 to 100"),
-        (token.replace(HASH, "sha256:12"), "no hash of a token"),
-        (token.replace(HASH, &secret), "no hash of a token"),
-    ] {
-        let (_, problem) = refusal(tokens(&wrong));
-        assert!(problem.contains(says), "{wrong}: {problem}");
-        assert!(!problem.contains(&secret), "{problem}");
-    }
-    for (limit, says) in [
-        ("connections: 0", "not within 1 and"),
-        ("connections: many", "limits.connections"),
-        ("connections: 10, connections-waiting: 11", "more than connections"),
-        ("handshake-timeout: 0s", "not within 1s and a day"),
-        ("header-size: 1KiB", "not within 4KiB and 1MiB"),
-        ("streams-per-connection: 1", "not within 16"),
-        ("connection: 10", "did you mean `connections`"),
-    ] {
-        let (_, problem) = refusal(with(&format!("limits: {{ {limit} }}")));
-        assert!(problem.contains(says), "{limit}: {problem}");
-    }
-    for (more, says) in [
-        (TLS.to_owned(), "want a token"),
-        ("token-file: t\n".to_owned(), "without `tls`"),
-        (format!("{TLS}token: hunter2\n"), "it is no token"),
-        (format!("{TLS}token: {secret}\ntoken-file: t\n"), "write one of them"),
-        (format!("{TLS}token-file: t\ninsecure: true\n"), "remove one of them"),
-        ("tls: null\n".to_owned(), ""),
-    ] {
-        let (_, problem) = refusal(agent(&format!("{AGENT}{more}")));
-        assert!(problem.contains(says), "{more}: {problem}");
-        assert!(!problem.contains("hunter2") && !problem.contains(&secret), "{problem}");
-    }
-    let by_value = agent(&format!("{AGENT}{TLS}token: {secret}\n")).unwrap();
-    assert!(!format!("{by_value:?}").contains(&secret));
-}
-
-#[test]
-fn commands_are_told_by_a_file_what_to_show() {
-    let client = |text: &str| ClientConfig::parse(Path::new("/etc/seawall/client.yml"), text, &environment);
-    assert!(client(TLS).unwrap().security.unwrap().token.is_none());
-    assert!(client("insecure: true").unwrap().insecure);
-    for text in ["", "{}", "insecure: false", "tls: null", "token-file: t", "cluster: [ a ]"] {
-        assert!(client(text).is_err(), "{text}");
-    }
 }

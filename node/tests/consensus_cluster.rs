@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use seawall_host::net::{self, Address, ServeOptions, Server};
+use seawall_host::net::{self, Address, Server};
 use seawall_host::real::free_port;
 use seawall_host::time::UnixMillis;
 use seawall_node::consensus::{ConfiguredNode, Consensus, ConsensusOptions, ReleasedLog, StartError};
@@ -85,7 +85,7 @@ impl Node {
             folder.wait_pinned().await;
             let released = started.consensus.release_log();
             let server = loop {
-                match net::serve(Address::Tcp(address.clone()), started.routes.clone(), ServeOptions::default()).await {
+                match net::serve(Address::Tcp(address.clone()), started.routes.clone()).await {
                     Err(_) if start.elapsed() < LIMIT => tokio::time::sleep(Duration::from_millis(20)).await,
                     served => break served.unwrap(),
                 }

@@ -39,7 +39,7 @@ async fn start() -> Cluster {
 impl Cluster {
     async fn restore(&self, nodes: &[usize], output: &Path, stale: bool, when: When) -> Result<Restored, RestoreError> {
         let addresses = nodes.iter().map(|node| self.addresses[*node].clone()).collect();
-        let source = ClusterSource::new(addresses, "app".parse().unwrap(), stale, ChannelOptions::default());
+        let source = ClusterSource::new(addresses, "app".parse().unwrap(), stale);
         let options = RestoreOptions { when, force: true, ..RestoreOptions::new(output) };
         match restore(&source, &options, &Silent).await? {
             Outcome::Restored(restored) => Ok(restored),

@@ -13,9 +13,6 @@ pub mod v1 {
     tonic::include_proto!("seawall.v1");
 }
 
-/// What those definitions say of themselves: an encoded `google.protobuf.FileDescriptorSet`.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-
 /// The largest payload of one log entry and one append message: segments above it travel in parts.
 pub const MAX_PART_BYTES: usize = 512 << 10;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use seawall_host::net::{Address, Channel, ChannelOptions, Credentials};
+use seawall_host::net::{Address, Channel, ChannelOptions};
 use seawall_host::time::{self, Instant, UnixMillis};
 use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::database_name::DatabaseName;
@@ -56,24 +56,17 @@ enum Reply<T> {
 }
 
 /// The way to a cluster.
-#[derive(Clone)]
 pub(crate) struct Cluster {
     roster: Roster,
-    credentials: Option<Arc<dyn Credentials>>,
     leader: Option<Address>,
     channels: BTreeMap<Address, Channel>,
     clock: Arc<ClusterClock>,
 }
 
 impl Cluster {
-    /// The cluster whose nodes are on `roster`, called with these credentials; `clock` hears what time it is there.
-    pub(crate) fn new(roster: Roster, credentials: Option<Arc<dyn Credentials>>, clock: Arc<ClusterClock>) -> Self {
-        Self { roster, credentials, leader: None, channels: BTreeMap::new(), clock }
-    }
-
-    /// The same cluster, by connections of its own.
-    pub(crate) fn anew(&self) -> Self {
-        Self::new(self.roster.clone(), self.credentials.clone(), Arc::clone(&self.clock))
+    /// The cluster whose nodes are on `roster`; `clock` hears what time it is there.
+    pub(crate) fn new(roster: Roster, clock: Arc<ClusterClock>) -> Self {
+        Self { roster, leader: None, channels: BTreeMap::new(), clock }
     }
 
     /// What time it is there.
@@ -102,7 +95,7 @@ impl Cluster {
         let channel = self
             .channels
             .entry(address.clone())
-            .or_insert_with(|| Channel::new(address, ChannelOptions::with_credentials(self.credentials.clone())))
+            .or_insert_with(|| Channel::new(address, ChannelOptions::default()))
             .clone();
         IngestClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)

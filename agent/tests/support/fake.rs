@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::{Either, select};
 
-use seawall_host::net::{self, Address, ServeOptions, Server};
+use seawall_host::net::{self, Address, Server};
 use seawall_host::task;
 use seawall_host::time::UnixMillis;
 use seawall_proto::checksum::Checksum;
@@ -175,7 +175,7 @@ impl Fake {
         for number in 0..nodes {
             let node = Node { number, state: Arc::clone(&state), nodes };
             let routes = Routes::new(IngestServer::new(node).max_decoding_message_size(4 << 20));
-            let server = net::serve("127.0.0.1:0".parse().unwrap(), routes, ServeOptions::default()).await.unwrap();
+            let server = net::serve("127.0.0.1:0".parse().unwrap(), routes).await.unwrap();
             addresses.push(server.address().clone());
             servers.push(server);
         }

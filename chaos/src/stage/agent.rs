@@ -48,7 +48,7 @@ impl Agent {
         let socket = directory.join(format!("{name}.sock"));
         let nodes: String = cluster.iter().map(|address| format!("  - \"{address}\"\n")).collect();
         let text = format!(
-            "cluster:\n{nodes}insecure: true\nsocket: \"{}\"\ndbs:\n  - {{ path: \"{}\", name: \"{database}\" }}\n",
+            "cluster:\n{nodes}socket: \"{}\"\ndbs:\n  - {{ path: \"{}\", name: \"{database}\" }}\n",
             socket.display(),
             path.display()
         );

@@ -275,10 +275,7 @@ impl Stage {
     pub fn sources(&self, database: &str) -> Vec<(String, Source)> {
         let nodes = self.nodes.iter().map(|node| {
             let url = format!("seawall://{}:{}/{database}", node.service.host().address(), node::PORT);
-            (
-                node.service.name().to_owned(),
-                Source { arguments: vec!["--insecure".into(), url.into()], environment: Vec::new() },
-            )
+            (node.service.name().to_owned(), Source { arguments: vec![url.into()], environment: Vec::new() })
         });
         let destinations =
             self.destinations.iter().map(|destination| (destination.name().to_owned(), destination.source(database)));

@@ -147,6 +147,6 @@ fn configure(id: u8, scenario: &Scenario, cluster: &[Host], destinations: &str) 
     let disk = if disk.is_empty() { disk } else { format!("disk:\n{disk}") };
     format!(
         "node: {{ id: {id}, data-dir: disk/data, listen: \"{own}:{PORT}\", http: \"{own}:{HTTP_PORT}\" }}\n\
-         insecure: true\ncluster:\n  name: chaos\n  nodes:\n{list}{disk}destinations:\n{destinations}"
+         cluster:\n  name: chaos\n  nodes:\n{list}{disk}destinations:\n{destinations}"
     )
 }

@@ -1,29 +1,27 @@
-//! Real connections: HTTP/2 over TCP or unix sockets, by tonic's transport.
+//! Real sockets: HTTP/2 over TCP or unix sockets, by tonic's transport.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
-use tonic::Status;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::service::Routes;
 use tonic::transport::{Endpoint, Uri};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use super::server;
-use crate::net::{Address, ByteStream, CallError, Channel, ChannelOptions, Credentials, Network, ServeOptions, Server};
+use crate::net::{Address, CallError, Channel, ChannelOptions, Network, Server};
+use crate::task;
 
 #[derive(Debug)]
 pub(super) struct RealNetwork;
 
 /// HTTP/2 windows: enough for a few segments in flight without waiting for the reader's word.
-pub(super) const STREAM_WINDOW: u32 = 4 << 20;
-pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 impl Network for RealNetwork {
     fn channel(&self, address: &Address, options: ChannelOptions) -> Channel {
@@ -39,20 +37,9 @@ impl Network for RealNetwork {
                     .tcp_nodelay(true)
             })
         };
-        let channel = match (address, options.credentials.clone()) {
-            (Address::Tcp(authority), None) => {
-                endpoint(format!("http://{authority}")).map(|endpoint| endpoint.connect_lazy())
-            }
-            (Address::Tcp(authority), Some(credentials)) => {
-                let host = address.host().unwrap_or_default().to_owned();
-                let authority = authority.clone();
-                endpoint(format!("http://{authority}")).map(|endpoint| {
-                    endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-                        secured(authority.clone(), host.clone(), Arc::clone(&credentials))
-                    }))
-                })
-            }
-            (Address::Unix(path), _) => {
+        let channel = match address {
+            Address::Tcp(authority) => endpoint(format!("http://{authority}")).map(|endpoint| endpoint.connect_lazy()),
+            Address::Unix(path) => {
                 let path = path.clone();
                 endpoint("http://unix.invalid".to_owned()).map(|endpoint| {
                     endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| connect(path.clone())))
@@ -60,7 +47,7 @@ impl Network for RealNetwork {
             }
         };
         match channel {
-            Ok(channel) => Channel::from_service(BoxCloneSyncService::new(channel.map_err(in_full))),
+            Ok(channel) => Channel::from_service(BoxCloneSyncService::new(channel.map_err(CallError::from))),
             Err(error) => {
                 let message = format!("{address}: {error}");
                 let refuse = tower::service_fn(move |_request| {
@@ -71,35 +58,57 @@ impl Network for RealNetwork {
         }
     }
 
-    fn serve(&self, address: Address, routes: Routes, options: ServeOptions) -> BoxFuture<'static, io::Result<Server>> {
-        server::serve(address, routes, options).boxed()
-    }
-}
-
-/// What a failed call says is `transport error`; its causes say more.
-fn in_full(error: tonic::transport::Error) -> CallError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
+    fn serve(&self, address: Address, routes: Routes) -> BoxFuture<'static, io::Result<Server>> {
+        async move {
+            let builder = || {
+                tonic::transport::Server::builder()
+                    // Browsers and Prometheus speak HTTP/1 to what is served beside gRPC.
+                    .accept_http1(true)
+                    .tcp_nodelay(true)
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
+                    .http2_keepalive_timeout(Some(std::time::Duration::from_secs(5)))
+            };
+            match address {
+                Address::Tcp(authority) => {
+                    let listener = TcpListener::bind(&authority).await?;
+                    let bound = Address::Tcp(listener.local_addr()?.to_string());
+                    let served = builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener));
+                    Ok(Server::new(bound, task::spawn_owned(served.map(log_end))))
+                }
+                Address::Unix(path) => {
+                    let listener = bind_unix(&path).await?;
+                    let incoming = UnixListenerStream::new(listener);
+                    let served = builder().add_routes(routes).serve_with_incoming(incoming);
+                    Ok(Server::new(Address::Unix(path), task::spawn_owned(served.map(log_end))))
+                }
+            }
         }
-        cause = error.source();
+        .boxed()
     }
-    CallError::from(Status::new(Status::from_error(error.into()).code(), text))
 }
 
-async fn secured(
-    authority: String,
-    host: String,
-    credentials: Arc<dyn Credentials>,
-) -> io::Result<TokioIo<Box<dyn ByteStream>>> {
-    let stream = TcpStream::connect(authority).await?;
-    stream.set_nodelay(true)?;
-    credentials.connect(&host, Box::new(stream)).map_ok(TokioIo::new).await
+fn log_end(outcome: Result<(), tonic::transport::Error>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "a server stopped");
+    }
 }
 
 async fn connect(path: PathBuf) -> io::Result<TokioIo<UnixStream>> {
     UnixStream::connect(path).map_ok(TokioIo::new).await
+}
+
+/// Binds a unix socket; what a dead server left at the path is replaced, a living one's is not.
+async fn bind_unix(path: &PathBuf) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).await.is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
 }

@@ -8,10 +8,8 @@ use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig};
 use seawall_host::process;
 
 use super::check::print_checked;
-use super::client_args::Client;
 use super::error::CommandError;
 use crate::config::{self, process_environment};
-use crate::security::check_client;
 
 /// How long a stopping agent may take to ship what is committed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -34,8 +32,7 @@ impl AgentArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
         let config = config::AgentConfig::load(&self.config, &process_environment).await;
         if self.check {
-            let check = async |config: &config::AgentConfig| check_client(config.security.as_ref()).await;
-            return print_checked(&self.config, config, check).await;
+            return print_checked(&self.config, config);
         }
         let config = config?;
         let databases = config.databases.into_iter().map(|database| DatabaseConfig {
@@ -43,15 +40,10 @@ impl AgentArgs {
             name: database.name,
             take_over: self.take_over,
         });
-        let client = Client::open(config.security.as_ref()).await?;
-        let agent = Agent::start(AgentConfig {
-            cluster: config.cluster,
-            socket: Some(config.socket),
-            databases: databases.collect(),
-            sizes: AgentSizes::default(),
-            credentials: client.credentials(),
-        });
-        let agent = agent.await;
+        let (socket, databases) = (Some(config.socket), databases.collect());
+        let agent =
+            Agent::start(AgentConfig { cluster: config.cluster, socket, databases, sizes: AgentSizes::default() })
+                .await;
         let agent = agent.map_err(|error| CommandError::failure(error.to_string()))?;
         process::termination().await;
         tracing::info!("shipping what is committed, then stopping");

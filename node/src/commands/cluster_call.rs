@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use seawall_host::net::{Address, Channel};
+use seawall_host::net::{Address, Channel, ChannelOptions};
 use seawall_host::time::{self, UnixMillis};
 use seawall_proto::MAX_MESSAGE_BYTES;
 use seawall_proto::checksum::Checksum;
@@ -13,7 +13,6 @@ use seawall_proto::v1::{
 };
 use serde::Serialize;
 
-use super::client_args::ClientArgs;
 use super::error::CommandError;
 use crate::restore::show_time;
 
@@ -26,17 +25,14 @@ pub(super) struct ClusterArgs {
     /// Nodes of the cluster; the first one that answers will do.
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', required = true)]
     pub(super) cluster: Vec<Address>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
 }
 
 impl ClusterArgs {
     /// The status from the first node that answers.
     pub(super) async fn status(&self) -> Result<GetStatusResponse, CommandError> {
-        let caller = self.client.open(&self.cluster, None).await?;
         let mut failures = Vec::new();
         for address in &self.cluster {
-            let channel = Channel::new(address, caller.options());
+            let channel = Channel::new(address, ChannelOptions::default());
             let mut client = ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             match time::timeout(ANSWER_TIMEOUT, client.get_status(GetStatusRequest { local_only: false })).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),

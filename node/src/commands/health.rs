@@ -10,17 +10,14 @@ use axum::body::to_bytes;
 use clap::Args;
 use seawall_host::net::{Address, CallError, Channel, ChannelOptions};
 use seawall_host::time;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, StatusCode};
 use url::Url;
 
-use super::client_args::Client;
 use super::error::CommandError;
 use super::print;
 use crate::config::{NodeConfig, process_environment};
-use crate::security::ClientSecurity;
 
 /// An answer's text may have this many bytes; the rest is left out of the message.
 const MAX_TEXT_BYTES: usize = 4 << 10;
@@ -44,16 +41,16 @@ pub(super) struct HealthArgs {
 
 impl HealthArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
-        let (url, client) = match (self.url, self.config) {
-            (Some(url), _) => (url, Client::default()),
+        let url = match (self.url, self.config) {
+            (Some(url), _) => url,
             (None, Some(file)) => configured(&file).await?,
             (None, None) => return Err(CommandError::usage("--url or --config says what to ask")),
         };
         let asked = format!("http://{}{}", url.address, url.path);
-        let answer = match time::timeout(self.timeout, get(&url, client.options())).await {
+        let answer = match time::timeout(self.timeout, get(&url)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                let cause = causes(&*error);
+                let cause = causes(error.as_ref());
                 let message = format!("{asked}: {cause}; check that a node runs and that this is its `http` address");
                 return Err(CommandError::failure(message));
             }
@@ -101,16 +98,14 @@ impl FromStr for HealthUrl {
 }
 
 /// What a node's configuration says of where it is asked.
-async fn configured(file: &Path) -> Result<(HealthUrl, Client), CommandError> {
+async fn configured(file: &Path) -> Result<HealthUrl, CommandError> {
     let config = NodeConfig::load(file, &process_environment).await;
     let config = config.map_err(|error| CommandError::failure(error.to_string()))?;
     let Some(address) = config.http else {
         let message = format!("{}: node.http is not set, so the node cannot be asked", file.display());
         return Err(CommandError::failure(message));
     };
-    let tls = config.security.tls.filter(|_| config.security.http_tls);
-    let client = Client::open(tls.map(|tls| ClientSecurity { tls, token: None }).as_ref()).await?;
-    Ok((HealthUrl { address: reachable(address), path: "/readyz".to_owned() }, client))
+    Ok(HealthUrl { address: reachable(address), path: "/readyz".to_owned() })
 }
 
 /// Where a server on this machine that listens at `address` is reached: "any address" is none to connect to.
@@ -125,8 +120,8 @@ fn reachable(address: Address) -> Address {
 }
 
 /// Asks, and gives the answer's status and its text, on one line.
-async fn get(url: &HealthUrl, options: ChannelOptions) -> Result<(StatusCode, String), CallError> {
-    let mut channel = Channel::new(&url.address, options);
+async fn get(url: &HealthUrl) -> Result<(StatusCode, String), CallError> {
+    let mut channel = Channel::new(&url.address, ChannelOptions::default());
     std::future::poll_fn(|context| channel.poll_ready(context)).await?;
     let request = Request::get(&url.path).body(Body::empty())?;
     let (head, body) = channel.call(request).await?.into_parts();
@@ -138,10 +133,7 @@ async fn get(url: &HealthUrl, options: ChannelOptions) -> Result<(StatusCode, St
 }
 
 /// An error and what caused it.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    if let Some(status) = error.downcast_ref::<Status>() {
-        return status.message().to_owned();
-    }
+fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

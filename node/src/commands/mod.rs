@@ -1,10 +1,7 @@
 //! The `seawall` command line: one file a subcommand.
 
 mod agent;
-#[cfg(feature = "tls")]
-mod cert;
 mod check;
-mod client_args;
 mod cluster;
 mod cluster_call;
 mod databases;
@@ -21,7 +18,6 @@ mod retention;
 mod source_args;
 mod status;
 mod sync;
-mod token;
 mod verify;
 mod version;
 
@@ -69,11 +65,6 @@ enum Command {
     Health(health::HealthArgs),
     /// List the databases of a cluster.
     Databases(databases::DatabasesArgs),
-    /// Make the certificates of a cluster, or renew them.
-    #[cfg(feature = "tls")]
-    Cert(cert::CertArgs),
-    /// Make a token that lets an agent or a client in.
-    Token(token::TokenArgs),
     /// Show the versions of Seawall and of the SQLite inside.
     Version(version::VersionArgs),
 }
@@ -119,9 +110,6 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Command::Databases(args) => args.run().await,
             Command::Retention(args) => args.run().await,
             Command::Verify(args) => args.run().await,
-            #[cfg(feature = "tls")]
-            Command::Cert(args) => args.run().await,
-            Command::Token(args) => args.run().await,
             Command::Version(args) => args.run(),
         }
     });

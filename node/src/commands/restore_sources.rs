@@ -5,12 +5,10 @@ use std::path::Path;
 use seawall_host::net::Address;
 use seawall_proto::database_name::DatabaseName;
 
-use super::client_args::ClientArgs;
 use super::error::CommandError;
-use crate::config::{self, ClientConfig, NodeConfig};
+use crate::config::{self, NodeConfig};
 use crate::destination::{self, DestinationConfig, DestinationOptions};
 use crate::restore::{ClusterSource, DestinationSource, MultiSource, RestoreSource, SourceUrl};
-use crate::security::ClientSecurity;
 
 /// Opens what was named, in that order, and then what `config` (a file, and a database) adds: the cluster, its
 /// directories, its other destinations. Nothing is connected to yet.
@@ -18,7 +16,6 @@ pub(super) async fn open_sources(
     urls: &[SourceUrl],
     config: Option<(&Path, &DatabaseName)>,
     allow_stale: bool,
-    client: &ClientArgs,
 ) -> Result<(DatabaseName, Box<dyn RestoreSource>), CommandError> {
     let mut sources: Vec<Box<dyn RestoreSource>> = Vec::new();
     let mut wanted: Option<DatabaseName> = config.map(|(_, database)| database.clone());
@@ -31,8 +28,7 @@ pub(super) async fn open_sources(
         }
         sources.push(match url {
             SourceUrl::Cluster { nodes, database } => {
-                let client = client.open(nodes, None).await?;
-                Box::new(ClusterSource::new(nodes.clone(), database.clone(), allow_stale, client.options()))
+                Box::new(ClusterSource::new(nodes.clone(), database.clone(), allow_stale))
             }
             SourceUrl::Destination { root, database } => {
                 let options = DestinationOptions::default();
@@ -43,7 +39,7 @@ pub(super) async fn open_sources(
         });
     }
     if let Some((file, database)) = config {
-        sources.extend(configured(file, database, allow_stale, client).await?);
+        sources.extend(configured(file, database, allow_stale).await?);
     }
     let database = wanted.ok_or_else(|| CommandError::usage("name a SOURCE, or a --config with its --database"))?;
     // A single one is waited for as long as it takes; of several, one that hangs is left out.
@@ -55,16 +51,11 @@ async fn configured(
     file: &Path,
     database: &DatabaseName,
     allow_stale: bool,
-    client: &ClientArgs,
 ) -> Result<Vec<Box<dyn RestoreSource>>, CommandError> {
     let config = NodeConfig::load(file, &config::process_environment).await?;
     let nodes: Vec<Address> = config.members.iter().map(|member| member.address.clone()).collect();
-    // Who has the node's certificate reads what the node has.
-    let of_node = config.security.tls.clone().map(|tls| ClientSecurity { tls, token: None });
-    let default = ClientConfig { insecure: of_node.is_none(), security: of_node };
-    let client = client.open(&nodes, Some(default)).await?;
     let mut sources: Vec<Box<dyn RestoreSource>> =
-        vec![Box::new(ClusterSource::new(nodes, database.clone(), allow_stale, client.options()))];
+        vec![Box::new(ClusterSource::new(nodes, database.clone(), allow_stale))];
     let is_directory = |destination: &&DestinationConfig| destination.url.starts_with("file://");
     let (near, far): (Vec<_>, Vec<_>) = config.destinations.iter().partition(is_directory);
     for destination in near.into_iter().chain(far) {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use seawall_proto::database_name::DatabaseName;
 
-use super::client_args::ClientArgs;
 use super::error::CommandError;
 use super::restore_sources::open_sources;
 use crate::restore::{RestoreSource, SourceUrl};
@@ -27,14 +26,12 @@ pub(super) struct SourceArgs {
     /// another: the newest state that any of them has counts, from the first that serves.
     #[arg(value_name = "SOURCE", required_unless_present = "config")]
     sources: Vec<SourceUrl>,
-    #[command(flatten)]
-    client: ClientArgs,
 }
 
 impl SourceArgs {
     /// Opens them as one source; nothing is connected to yet.
     pub(super) async fn open(&self) -> Result<(DatabaseName, Box<dyn RestoreSource>), CommandError> {
         let config = self.config.as_deref().zip(self.database.as_ref());
-        open_sources(&self.sources, config, self.allow_stale, &self.client).await
+        open_sources(&self.sources, config, self.allow_stale).await
     }
 }

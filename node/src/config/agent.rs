@@ -9,8 +9,6 @@ use serde_saphyr::Spanned;
 
 use super::document::{ConfigError, Document, Environment, line};
 use super::node::read;
-use super::security::{RawClientSecurity, RawTls, present};
-use crate::security::ClientSecurity;
 
 /// Where an agent listens for `seawall sync` unless told otherwise.
 const DEFAULT_SOCKET: &str = "agent.sock";
@@ -24,8 +22,6 @@ pub struct AgentConfig {
     pub socket: PathBuf,
     /// What it captures.
     pub databases: Vec<DatabaseConfig>,
-    /// What it shows to nodes; without, it calls them in plain text.
-    pub security: Option<ClientSecurity>,
 }
 
 /// One database that an agent captures.
@@ -80,25 +76,12 @@ impl AgentConfig {
         if databases.is_empty() {
             return Err(document.at(1, "dbs: name at least one database, such as [ { path: app.db, name: app } ]"));
         }
-        let security = RawClientSecurity {
-            cluster: raw.cluster.iter().zip(&cluster).collect(),
-            tls: raw.tls.as_ref(),
-            token: raw.token.as_ref(),
-            token_file: raw.token_file.as_ref(),
-            insecure: raw.insecure.as_ref(),
-        };
-        let (security, _) = security.parse(&document)?;
-        if let (Some(ClientSecurity { token: None, .. }), Some(tls)) = (&security, &raw.tls) {
-            let problem = "token-file: nodes that are called over `tls` want a token: name a file with one (`seawall \
-                           token` makes it)";
-            return Err(document.at(tls.line(), problem));
-        }
         let socket = raw.socket.unwrap_or_else(|| {
             let nowhere = serde_saphyr::Location::UNKNOWN;
             Spanned::new(DEFAULT_SOCKET.to_owned(), nowhere, nowhere)
         });
         let socket = document.path("socket", &socket)?;
-        Ok(Self { cluster, socket, databases, security })
+        Ok(Self { cluster, socket, databases })
     }
 }
 
@@ -110,14 +93,6 @@ struct RawAgentFile {
     cluster: Vec<Spanned<String>>,
     socket: Option<Spanned<String>>,
     dbs: Vec<RawDatabase>,
-    #[serde(default, deserialize_with = "present")]
-    tls: Option<RawTls>,
-    #[serde(default, deserialize_with = "present")]
-    token: Option<Spanned<String>>,
-    #[serde(default, deserialize_with = "present")]
-    token_file: Option<Spanned<String>>,
-    #[serde(default, deserialize_with = "present")]
-    insecure: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -33,7 +33,7 @@ pub enum ConfigError {
 }
 
 /// Where `${VAR}` gets its values.
-pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The environment of this process.
 pub fn process_environment(name: &str) -> Option<String> {

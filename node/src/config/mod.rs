@@ -8,11 +8,9 @@ mod document;
 mod expand;
 mod history;
 mod node;
-mod security;
 mod size;
 
 pub use agent::{AgentConfig, DatabaseConfig};
 pub use disk::DiskConfig;
 pub use document::{ConfigError, Environment, process_environment};
 pub use node::{MemberConfig, NodeConfig};
-pub use security::ClientConfig;

@@ -10,9 +10,7 @@ use serde_saphyr::Spanned;
 use super::destination::{RawDestination, parse_destinations};
 use super::disk::{DiskConfig, RawDisk};
 use super::document::{ConfigError, Document, Environment, Raw, line};
-use super::security::{RawLimits, RawNodeSecurity, RawTls, RawToken, present};
 use crate::destination::DestinationConfig;
-use crate::security::NodeSecurity;
 
 /// The largest configuration file, in bytes.
 pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
@@ -36,8 +34,6 @@ pub struct NodeConfig {
     pub disk: DiskConfig,
     /// Where the cluster uploads to.
     pub destinations: Vec<DestinationConfig>,
-    /// Whom it answers.
-    pub security: NodeSecurity,
 }
 
 /// One node of the cluster.
@@ -91,22 +87,10 @@ impl NodeConfig {
         if cluster_name.is_empty() || cluster_name.len() > 100 {
             return Err(document.at(line(&raw.cluster.name), "cluster.name: write 1 to 100 bytes"));
         }
-        let raw_members = raw.cluster.nodes.iter().map(|raw| &raw.address).zip(members.iter().map(|it| &it.address));
-        let security = RawNodeSecurity {
-            listen: (&raw.node.listen, &listen),
-            http: raw.node.http.as_ref().zip(http.as_ref()),
-            http_insecure: raw.node.http_insecure.as_ref(),
-            members: raw_members.collect(),
-            tls: raw.tls.as_ref(),
-            tokens: raw.tokens.as_ref(),
-            insecure: raw.insecure.as_ref(),
-            limits: &raw.limits,
-        };
-        let security = security.parse(&document)?;
         let data_dir = document.path("node.data-dir", &raw.node.data_dir)?;
         let disk = DiskConfig::parse(&document, &raw.disk)?;
         let destinations = parse_destinations(&document, &raw.destinations)?;
-        Ok(Self { id, data_dir, listen, http, cluster_name, members, disk, destinations, security })
+        Ok(Self { id, data_dir, listen, http, cluster_name, members, disk, destinations })
     }
 }
 
@@ -152,14 +136,6 @@ struct RawNodeFile {
     disk: RawDisk,
     #[serde(default)]
     destinations: Vec<RawDestination>,
-    #[serde(default, deserialize_with = "present")]
-    tls: Option<RawTls>,
-    #[serde(default, deserialize_with = "present")]
-    tokens: Option<Spanned<Vec<RawToken>>>,
-    #[serde(default, deserialize_with = "present")]
-    insecure: Option<Spanned<String>>,
-    #[serde(default)]
-    limits: RawLimits,
 }
 
 #[derive(Deserialize)]
@@ -169,8 +145,6 @@ struct RawNode {
     data_dir: Spanned<String>,
     listen: Spanned<String>,
     http: Option<Spanned<String>>,
-    #[serde(default, deserialize_with = "present")]
-    http_insecure: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -22,7 +22,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
-use seawall_host::net::{Address, Channel, ChannelOptions, Credentials};
+use seawall_host::net::{Address, Channel, ChannelOptions};
 use seawall_host::time::{self, Instant};
 use seawall_proto::v1::peer_client::PeerClient;
 use seawall_proto::{MAX_MESSAGE_BYTES, v1};
@@ -60,24 +60,22 @@ pub(super) enum Purpose {
 pub(super) struct Network {
     identity: Arc<Identity>,
     log: LogFile,
-    credentials: Option<Arc<dyn Credentials>>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
     refusals: Arc<Refusals>,
 }
 
 impl Network {
-    /// From the node with this identity and this log, which shows these credentials.
-    pub(super) fn new(identity: Arc<Identity>, log: LogFile, credentials: Option<Arc<dyn Credentials>>) -> Self {
-        Self { identity, log, credentials, channels: Arc::default(), refusals: Arc::default() }
+    /// From the node with this identity and this log.
+    pub(super) fn new(identity: Arc<Identity>, log: LogFile) -> Self {
+        Self { identity, log, channels: Arc::default(), refusals: Arc::default() }
     }
 
     /// A client of the node at `address`.
     pub(super) fn peer(&self, address: &str, purpose: Purpose) -> Peer {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels.entry((address.to_owned(), purpose)).or_insert_with(|| {
-            let options = ChannelOptions::with_credentials(self.credentials.clone());
-            Channel::new(&Address::Tcp(address.to_owned()), options)
-        });
+        let channel = channels
+            .entry((address.to_owned(), purpose))
+            .or_insert_with(|| Channel::new(&Address::Tcp(address.to_owned()), ChannelOptions::default()));
         PeerClient::new(channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 
 use openraft::{Config, SnapshotPolicy};
 use seawall_host::disk::{self, LockGuard};
-use seawall_host::net::Credentials;
 use seawall_host::probe::{mutant, sometimes};
 use seawall_host::task::{self, OwnedTask};
 use seawall_proto::MAX_MESSAGE_BYTES;
@@ -61,8 +60,6 @@ pub struct ConsensusOptions {
     pub log: LogOptions,
     /// What the data may take.
     pub space: SpaceOptions,
-    /// What it shows to the others; without, it calls them in plain text.
-    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 impl ConsensusOptions {
@@ -82,7 +79,6 @@ impl ConsensusOptions {
             keep_entries: Self::KEEP_ENTRIES,
             log: LogOptions::default(),
             space: SpaceOptions { budget: None, reserve: None, destination_share: 25 },
-            credentials: None,
         }
     }
 }
@@ -190,7 +186,7 @@ impl Consensus {
             positions.trust_up_to(stored.committed.map_or(0, |id| id.index));
         }
         let identity = Arc::new(Identity::new(options.cluster.clone(), options.id, &stored.identity));
-        let network = Network::new(identity.clone(), log.clone(), options.credentials.clone());
+        let network = Network::new(identity.clone(), log.clone());
         let live = Arc::new(LiveState::new(positions, log.clone()));
         let others = Others { identity: identity.clone(), network: network.clone(), live: live.clone() };
         let payloads = Payloads::new(&data_dir, log.clone(), Some(others));

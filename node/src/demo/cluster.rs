@@ -13,7 +13,6 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{DiskConfig, MemberConfig, NodeConfig};
 use crate::destination::{DestinationConfig, DestinationOptions, Retention, VerificationOptions, Windows};
 use crate::node::{Node, NodeParts};
-use crate::security::NodeSecurity;
 use crate::store::sled_kv::SledKv;
 
 use super::run::DemoError;
@@ -47,7 +46,6 @@ impl EmbeddedCluster {
                 members: members.clone(),
                 disk: DiskConfig::default(),
                 destinations: destinations.clone(),
-                security: NodeSecurity::default(),
             };
             let name = format!("node-{}", member.id);
             let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build()?;

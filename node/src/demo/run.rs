@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use seawall_agent::{Agent, AgentConfig, AgentSizes, DatabaseConfig};
-use seawall_host::net::{Address, ChannelOptions};
+use seawall_host::net::Address;
 use seawall_host::time::{self, Instant};
 use seawall_host::{disk, local, random, task};
 use seawall_proto::database_name::DatabaseName;
@@ -113,7 +113,6 @@ async fn demonstrate(directory: &Path, seconds: u64, say: &(dyn Fn(&str) + Send 
         socket: None,
         databases: vec![DatabaseConfig { path: database.clone(), name: name.clone(), take_over: false }],
         sizes: AgentSizes::default(),
-        credentials: None,
     })
     .await?;
     let handle = agent.database(&name).expect("it was configured").clone();
@@ -173,7 +172,7 @@ async fn sources(
 ) -> Result<Vec<NamedSource>, DemoError> {
     let mut sources: Vec<NamedSource> = Vec::new();
     for node in nodes {
-        let source = ClusterSource::new(vec![node.clone()], database.clone(), false, ChannelOptions::default());
+        let source = ClusterSource::new(vec![node.clone()], database.clone(), false);
         sources.push((format!("seawall://{node}/{database}"), Box::new(source)));
     }
     for path in destinations {

@@ -1,18 +1,14 @@
 //! The metrics of this process, as Prometheus reads them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use seawall_host::task::{OwnedTask, spawn_owned};
-use seawall_host::time::{self, Instant};
+use seawall_host::time;
 
 /// How often what histograms gathered is folded in while nobody reads them.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// They are put together at most this often.
-const RENDER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of histograms of seconds: from a fast acknowledgement to a stuck one.
 const SECONDS: [f64; 16] =
@@ -27,7 +23,6 @@ pub struct InstallMetricsError(#[from] BuildError);
 #[derive(Clone)]
 pub struct Metrics {
     handle: PrometheusHandle,
-    rendered: Arc<Mutex<Option<(Instant, Bytes)>>>,
     _upkeep: Arc<OwnedTask>,
 }
 
@@ -47,20 +42,11 @@ impl Metrics {
                 upkept.run_upkeep();
             }
         });
-        Ok(Self { handle, rendered: Arc::default(), _upkeep: Arc::new(upkeep) })
+        Ok(Self { handle, _upkeep: Arc::new(upkeep) })
     }
 
-    /// All of them in Prometheus's text format, as they were at most a second ago: however often they are asked for,
-    /// putting them together costs no more.
-    pub fn render(&self) -> Bytes {
-        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*rendered {
-            Some((at, text)) if at.elapsed() < RENDER_INTERVAL => text.clone(),
-            _ => {
-                let text = Bytes::from(self.handle.render());
-                *rendered = Some((Instant::now(), text.clone()));
-                text
-            }
-        }
+    /// All of them in Prometheus's text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
     }
 }

@@ -1,4 +1,4 @@
-//! What a node serves over HTTP: metrics and health.
+//! What a node serves over plain HTTP: metrics and health.
 
 mod metrics;
 
@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use seawall_host::net::{self, Address, ServeOptions, Server};
+use seawall_host::net::{self, Address, Server};
 use tonic::service::Routes;
 
 pub use self::metrics::{InstallMetricsError, Metrics};
@@ -24,13 +24,8 @@ pub trait Readiness: Send + Sync + 'static {
 ///
 /// # Errors
 /// If the address cannot be listened at.
-pub async fn serve(
-    address: Address,
-    metrics: Option<Metrics>,
-    readiness: Arc<dyn Readiness>,
-    options: ServeOptions,
-) -> io::Result<Server> {
-    net::serve(address, Routes::from(router(metrics, readiness)), options).await
+pub async fn serve(address: Address, metrics: Option<Metrics>, readiness: Arc<dyn Readiness>) -> io::Result<Server> {
+    net::serve(address, Routes::from(router(metrics, readiness))).await
 }
 
 fn router(metrics: Option<Metrics>, readiness: Arc<dyn Readiness>) -> Router {
@@ -46,8 +41,8 @@ fn router(metrics: Option<Metrics>, readiness: Arc<dyn Readiness>) -> Router {
         None => router,
         Some(metrics) => {
             let show = move || {
-                let metrics = metrics.clone();
-                async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response() }
+                let text = metrics.render();
+                async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response() }
             };
             router.route("/metrics", get(show))
         }

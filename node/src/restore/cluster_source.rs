@@ -40,12 +40,12 @@ pub struct ClusterSource {
 
 impl ClusterSource {
     /// `database` in the cluster that `nodes` belong to. With `allow_stale` nodes that have no leader answer from
-    /// what they have. `options` say how they are called.
-    pub fn new(nodes: Vec<Address>, database: DatabaseName, allow_stale: bool, options: ChannelOptions) -> Self {
+    /// what they have.
+    pub fn new(nodes: Vec<Address>, database: DatabaseName, allow_stale: bool) -> Self {
         let addresses: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         let shown = format!("seawall://{}/{database}", addresses.join(","));
         let connect = |address: Address| {
-            let channel = Channel::new(&address, options.clone());
+            let channel = Channel::new(&address, ChannelOptions::default());
             (address, channel)
         };
         Self { nodes: nodes.into_iter().map(connect).collect(), database, allow_stale, shown }

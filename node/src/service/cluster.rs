@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use seawall_host::net::{Channel, ChannelOptions, Credentials};
+use seawall_host::net::{Channel, ChannelOptions};
 use seawall_host::time;
 use seawall_proto::v1::cluster_client::ClusterClient;
 use seawall_proto::{MAX_MESSAGE_BYTES, v1};
@@ -18,7 +18,6 @@ use self::operations::Operations;
 use crate::fanout::{FanoutHandle, LaneState, LaneStatus};
 use crate::membership::majority;
 use crate::replica::{ClusterView, Replica, Role};
-use crate::security::Caller;
 use crate::service::admission::Admission;
 use crate::service::ingest::Receipts;
 
@@ -52,8 +51,6 @@ pub struct ClusterService {
     fanout: FanoutHandle,
     admission: Arc<Admission>,
     operations: Operations,
-    /// What it shows to other nodes.
-    credentials: Option<Arc<dyn Credentials>>,
     /// Channels to other nodes by address.
     channels: Mutex<BTreeMap<String, Channel>>,
 }
@@ -64,10 +61,9 @@ impl ClusterService {
         replica: Replica,
         fanout: FanoutHandle,
         admission: Arc<Admission>,
-        credentials: Option<Arc<dyn Credentials>>,
     ) -> v1::cluster_server::ClusterServer<Self> {
         let operations = Operations::new(replica.clone(), fanout.destinations());
-        let service = Self { replica, fanout, admission, operations, credentials, channels: Mutex::default() };
+        let service = Self { replica, fanout, admission, operations, channels: Mutex::default() };
         v1::cluster_server::ClusterServer::new(service).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
@@ -76,8 +72,7 @@ impl ClusterService {
         if let Some(channel) = channels.get(address) {
             return Some(channel.clone());
         }
-        let options = ChannelOptions::with_credentials(self.credentials.clone());
-        let options = ChannelOptions { connect_timeout: PEER_TIMEOUT, ..options };
+        let options = ChannelOptions { connect_timeout: PEER_TIMEOUT, ..ChannelOptions::default() };
         let channel = Channel::new(&address.parse().ok()?, options);
         channels.insert(address.to_owned(), channel.clone());
         Some(channel)
@@ -230,11 +225,9 @@ impl v1::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let caller = Caller::of(&request)?;
         let cluster = self.replica.cluster();
-        let mut own = self.own_view(&cluster);
+        let own = self.own_view(&cluster);
         if request.into_inner().local_only {
-            caller.retain(&mut own.databases, |database| &database.name);
             return Ok(Response::new(own));
         }
         let others = cluster.members.iter().filter(|member| !member.is_self);
@@ -251,7 +244,6 @@ impl v1::cluster_server::Cluster for ClusterService {
         if let Some(problem) = cluster.problem.filter(|_| status.problem.is_empty()) {
             status.problem = problem;
         }
-        caller.retain(&mut status.databases, |database| &database.name);
         Ok(Response::new(status))
     }
 

@@ -20,7 +20,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use seawall_host::net::Credentials;
 use seawall_host::probe::sometimes;
 use seawall_host::task::{self, OwnedTask};
 use seawall_host::time::Instant;
@@ -36,7 +35,6 @@ use self::receipt::{invalid, not_leader};
 use self::streams::Streams;
 use self::too_large::TooLarge;
 use crate::replica::{Applied, Leadership, ProposeError, Replica};
-use crate::security::Caller;
 use crate::service::admission::Admission;
 use crate::store::image::ImageStore;
 
@@ -67,8 +65,6 @@ struct Shared {
     images: ImageStore,
     admission: Arc<Admission>,
     receipts: Arc<dyn Receipts>,
-    /// What this node shows to others.
-    credentials: Option<Arc<dyn Credentials>>,
     streams: Arc<Streams>,
     tenure: Mutex<Tenure>,
     /// Transactions in parts that found no room.
@@ -90,21 +86,12 @@ impl IngestService {
         images: ImageStore,
         admission: Arc<Admission>,
         receipts: Arc<dyn Receipts>,
-        credentials: Option<Arc<dyn Credentials>>,
     ) -> IngestServer<Self> {
         let Leadership { term, is_leader, .. } = replica.leadership();
         let tenure = Mutex::new(Tenure { term, is_leader, since: Instant::now() });
         let streams = Arc::new(Streams::default());
-        let shared = Arc::new(Shared {
-            replica,
-            images,
-            admission,
-            receipts,
-            credentials,
-            streams,
-            tenure,
-            too_large: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { replica, images, admission, receipts, streams, tenure, too_large: Mutex::default() });
         let tasks = [
             task::spawn_owned(watch_leadership(Arc::clone(&shared))),
             task::spawn_owned(orphans::let_go(Arc::clone(&shared))),
@@ -216,7 +203,6 @@ impl v1::ingest_server::Ingest for IngestService {
     type AppendStream = BoxStream<'static, Result<v1::AppendResponse, Status>>;
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
-        check(&request, |request| &request.database)?;
         let outcome = self.shared.claim(request.into_inner()).await?;
         Ok(Response::new(v1::ClaimResponse { outcome: Some(outcome) }))
     }
@@ -225,7 +211,6 @@ impl v1::ingest_server::Ingest for IngestService {
         &self,
         request: Request<v1::PageHashesRequest>,
     ) -> Result<Response<Self::PageHashesStream>, Status> {
-        check(&request, |request| &request.database)?;
         Ok(Response::new(self.shared.page_hashes(request.into_inner()).await?))
     }
 
@@ -233,13 +218,11 @@ impl v1::ingest_server::Ingest for IngestService {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let caller = Caller::of(&request)?;
-        let answers = append::serve(Arc::clone(&self.shared), caller, request.into_inner());
+        let answers = append::serve(Arc::clone(&self.shared), request.into_inner());
         Ok(Response::new(ReceiverStream::new(answers).boxed()))
     }
 
     async fn get_head(&self, request: Request<v1::GetHeadRequest>) -> Result<Response<v1::GetHeadResponse>, Status> {
-        check(&request, |request| &request.database)?;
         let outcome = self.shared.get_head(request.into_inner()).await?;
         Ok(Response::new(v1::GetHeadResponse { outcome: Some(outcome) }))
     }
@@ -248,7 +231,6 @@ impl v1::ingest_server::Ingest for IngestService {
         &self,
         request: Request<v1::AwaitReceiptRequest>,
     ) -> Result<Response<v1::AwaitReceiptResponse>, Status> {
-        check(&request, |request| &request.database)?;
         let outcome = self.shared.await_receipt(request.into_inner()).await?;
         Ok(Response::new(v1::AwaitReceiptResponse { outcome: Some(outcome) }))
     }
@@ -261,12 +243,6 @@ impl v1::ingest_server::Ingest for IngestService {
         let nodes = self.shared.replica.member_addresses();
         Ok(Response::new(v1::GetClusterTimeResponse { outcome: Some(outcome), nodes }))
     }
-}
-
-/// Whether the caller may do with the database what is asked.
-fn check<T>(request: &Request<T>, database: impl FnOnce(&T) -> &str) -> Result<(), Status> {
-    let name: DatabaseName = database(request.get_ref()).parse().map_err(|error| invalid(&error))?;
-    Caller::of(request)?.check(&name)
 }
 
 /// What a mutex guards is whole between any two of our statements, so a panic elsewhere does not spoil it.

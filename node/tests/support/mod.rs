@@ -111,14 +111,6 @@ pub struct Cluster {
     nodes: Vec<Option<Process>>,
     agent: Option<Process>,
     databases: Vec<(PathBuf, String)>,
-    security: Option<Security>,
-}
-
-/// What the configuration files and commands of a secured cluster have beside. `ID` in `node` stands for a node's id.
-pub struct Security {
-    pub node: String,
-    pub agent: String,
-    pub client: Vec<String>,
 }
 
 impl Cluster {
@@ -133,7 +125,7 @@ impl Cluster {
         let ports = (0..size).map(|_| free_port()).collect();
         let http_ports = (0..size).map(|_| free_port()).collect();
         let nodes = (0..size).map(|_| None).collect();
-        Self { directory, ports, http_ports, destinations, nodes, agent: None, databases: Vec::new(), security: None }
+        Self { directory, ports, http_ports, destinations, nodes, agent: None, databases: Vec::new() }
     }
 
     /// A running cluster of three with an agent that ships the application's database, which is beside it, as `app`.
@@ -146,16 +138,6 @@ impl Cluster {
         cluster.wait_for_leader();
         cluster.start_agent();
         (cluster, database)
-    }
-
-    /// Nodes and agents that are started from now on, and commands, go by this.
-    pub fn secure(&mut self, security: Security) {
-        self.security = Some(security);
-    }
-
-    /// What commands are given beside the addresses.
-    pub fn client_arguments(&self) -> Vec<String> {
-        self.security.as_ref().map(|security| security.client.clone()).unwrap_or_default()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -212,8 +194,6 @@ impl Cluster {
             members.join(", "),
             self.destinations
         );
-        let security = self.security.as_ref().map(|security| security.node.replace("ID", &id.to_string()));
-        let yaml = format!("{}{yaml}", security.unwrap_or_default());
         let path = self.path(&format!("node{id}.yml"));
         fs::write(&path, yaml).unwrap();
         path
@@ -279,9 +259,8 @@ impl Cluster {
         let nodes: Vec<String> = (0..self.ports.len()).map(|index| format!("\"{}\"", self.address(index))).collect();
         let yaml =
             format!("cluster: [ {} ]\nsocket: ./agent.sock\ndbs: [ {} ]\n", nodes.join(", "), databases.join(", "));
-        let security = self.security.as_ref().map(|security| security.agent.clone()).unwrap_or_default();
         let config = self.path("agent.yml");
-        fs::write(&config, format!("{security}{yaml}")).unwrap();
+        fs::write(&config, yaml).unwrap();
         self.agent = Some(self.spawn("agent", "agent", &config));
     }
 
@@ -327,9 +306,7 @@ impl Cluster {
     }
 
     pub fn status(&self) -> Option<Value> {
-        let mut arguments = vec!["status".to_owned(), "--cluster".to_owned(), self.addresses(), "--json".to_owned()];
-        arguments.extend(self.client_arguments());
-        let output = seawall(arguments);
+        let output = seawall(["status", "--cluster", &self.addresses(), "--json"]);
         output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
     }
 
@@ -362,8 +339,6 @@ impl Cluster {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = self.path(&format!("restored-{number}.db"));
         let mut all = vec!["restore", "-o", path.to_str().unwrap()];
-        let client = self.client_arguments();
-        all.extend(client.iter().map(String::as_str));
         all.extend(arguments);
         all.push(source);
         let output = seawall(&all);

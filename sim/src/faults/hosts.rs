@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::ChannelOptions;
 use seawall_host::time;
 use seawall_node::restore::ClusterSource;
 use seawall_proto::position::Lineage;
@@ -108,9 +107,7 @@ async fn image_kept_still(stage: &Stage, host: &Host) {
         }
     } else {
         let (address, name) = (stage.cluster.nodes()[leader].address.clone(), source.name().clone());
-        let inquiry = stage
-            .operator
-            .inquire(move || Arc::new(ClusterSource::new(vec![address], name, true, ChannelOptions::default())));
+        let inquiry = stage.operator.inquire(move || Arc::new(ClusterSource::new(vec![address], name, true)));
         let _ = time::timeout(Duration::from_secs(3), inquiry).await;
         wait(100..1_500).await;
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::ChannelOptions;
 use seawall_host::time;
 use seawall_node::restore::{ClusterSource, When};
 
@@ -57,9 +56,7 @@ pub(super) async fn rot(stage: Arc<Stage>) {
 pub(super) async fn read(stage: &Stage, index: usize) {
     for source in stage.hosts.iter().flat_map(|host| host.application.sources()) {
         let (address, name) = (stage.cluster.nodes()[index].address.clone(), source.name().clone());
-        let origin = move || {
-            Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), true, ChannelOptions::default())) as _
-        };
+        let origin = move || Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), true)) as _;
         let restore = stage.operator.restore(origin, When::Newest, None);
         let wrong = match time::timeout(PATIENCE, restore).await {
             Ok(Ok(given)) => {

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::ChannelOptions;
 use seawall_host::time::{self, UnixMillis};
 use seawall_node::restore::{ClusterSource, DestinationSource, RestoreSource, When};
 use seawall_proto::database_name::DatabaseName;
@@ -322,9 +321,7 @@ impl Origin {
             Self::Node(index) | Self::Stale(index) => {
                 let stale = matches!(self, Self::Stale(_));
                 let address = stage.cluster.nodes()[index].address.clone();
-                Box::new(move || {
-                    Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), stale, ChannelOptions::default()))
-                })
+                Box::new(move || Arc::new(ClusterSource::new(vec![address.clone()], name.clone(), stale)))
             }
             Self::Place(index) => {
                 let place = stage.cluster.places()[index].clone();

@@ -9,7 +9,6 @@ use seawall_host::{process, task, time};
 use seawall_node::config::{MemberConfig, NodeConfig};
 use seawall_node::destination::VerificationOptions;
 use seawall_node::node::{Node, NodeParts};
-use seawall_node::security::NodeSecurity;
 use tokio::sync::Notify;
 
 use super::configuration::Configuration;
@@ -176,7 +175,6 @@ impl Cluster {
             members: members.collect(),
             disk: self.configuration.disk.clone(),
             destinations: Vec::new(),
-            security: NodeSecurity::default(),
         };
         let world = world::current();
         let Configuration { windows, retention, .. } = &self.configuration;

@@ -76,7 +76,7 @@ impl Host {
             take_over,
         });
         let (cluster, sizes) = (self.cluster.clone(), self.sizes.clone());
-        let config = AgentConfig { cluster, socket: None, databases: databases.collect(), sizes, credentials: None };
+        let config = AgentConfig { cluster, socket: None, databases: databases.collect(), sizes };
         let sources = self.application.sources().to_vec();
         // Those of the last agent answer nothing any more.
         self.handles().clear();

@@ -90,7 +90,7 @@ impl OperationArgs {
     pub(super) async fn run(self, name: &'static str, goal: Goal, force: bool) -> Result<(), CommandError> {
         let deadline = Instant::now() + self.timeout;
         let request = ChangeMembershipRequest { operation: random::u64(), force, goal: Some(goal) };
-        let mut way = Way::to(&self.cluster).await?;
+        let mut way = Way::to(&self.cluster);
         let mut shown = Shown::new(self.json);
         let (mut steps, mut risks, mut refusals) = (Vec::new(), Vec::<String>::new(), 0);
         let (mut attempted, mut last) = (false, "no node has answered yet".to_owned());

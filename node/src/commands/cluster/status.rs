@@ -75,7 +75,7 @@ impl From<MemberReport> for MemberView {
 
 impl StatusArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
-        let report = Way::to(&self.cluster).await?.membership(Instant::now() + self.timeout).await?;
+        let report = Way::to(&self.cluster).membership(Instant::now() + self.timeout).await?;
         let view = MembershipView::from(report);
         if self.json { print_json(&view) } else { show(&view).iter().try_for_each(|line| print(line)) }
     }

@@ -26,7 +26,7 @@ impl TransferLeaderArgs {
             Some(_) => 0,
             None => {
                 let deadline = Instant::now() + self.operation.timeout;
-                let report = Way::to(&self.operation.cluster).await?.membership(deadline).await?;
+                let report = Way::to(&self.operation.cluster).membership(deadline).await?;
                 report.members.iter().find(|member| member.role == "leader").map_or(0, |leader| leader.id)
             }
         };

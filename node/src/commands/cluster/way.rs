@@ -12,7 +12,6 @@ use seawall_proto::v1::cluster_client::ClusterClient;
 use seawall_proto::v1::{self, change_membership_response, get_membership_response};
 use tonic::{Code, Status};
 
-use crate::commands::client_args::Client;
 use crate::commands::cluster_call::ClusterArgs;
 use crate::commands::error::CommandError;
 
@@ -34,17 +33,12 @@ pub(super) struct Way {
     addresses: Vec<Address>,
     leader: Option<Address>,
     channels: BTreeMap<Address, Channel>,
-    client: Client,
 }
 
 impl Way {
     /// To the cluster that was named.
-    ///
-    /// # Errors
-    /// It is not said how to call it, or that cannot be done.
-    pub(super) async fn to(cluster: &ClusterArgs) -> Result<Self, CommandError> {
-        let client = cluster.client.open(&cluster.cluster, None).await?;
-        Ok(Self { addresses: cluster.cluster.clone(), leader: None, channels: BTreeMap::new(), client })
+    pub(super) fn to(cluster: &ClusterArgs) -> Self {
+        Self { addresses: cluster.cluster.clone(), leader: None, channels: BTreeMap::new() }
     }
 
     /// Takes one step towards a goal. An error says in words why no leader answered.
@@ -111,7 +105,7 @@ impl Way {
                 continue;
             }
             let channel = self.channels.entry(address.clone()).or_insert_with(|| {
-                Channel::new(&address, ChannelOptions { connect_timeout: CONNECT_LIMIT, ..self.client.options() })
+                Channel::new(&address, ChannelOptions { connect_timeout: CONNECT_LIMIT, ..ChannelOptions::default() })
             });
             let client = ClusterClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let said = match time::timeout(CALL_LIMIT, call(client)).await {

@@ -25,7 +25,6 @@ use super::peer_hashes::NoHashes;
 use super::streams::Registration;
 use super::{HASHES_AT_ONCE, Shared};
 use crate::replica::{Applied, ProposeError, SegmentRecord};
-use crate::security::Caller;
 use crate::service::admission::Admitted;
 use crate::store::image::{Hold, ImageError, ImageManifest};
 
@@ -87,35 +86,20 @@ struct AppendStream {
 }
 
 /// Serves one stream; ends when it does.
-pub(super) fn serve(shared: Arc<Shared>, caller: Caller, inbound: Streaming<v1::AppendRequest>) -> Answers {
+pub(super) fn serve(shared: Arc<Shared>, inbound: Streaming<v1::AppendRequest>) -> Answers {
     let (answers, receiver) = mpsc::channel(PIPELINE);
-    task::spawn(run(shared, caller, inbound, answers));
+    task::spawn(run(shared, inbound, answers));
     receiver
 }
 
 async fn run(
     shared: Arc<Shared>,
-    caller: Caller,
     mut inbound: Streaming<v1::AppendRequest>,
     answers: mpsc::Sender<Result<v1::AppendResponse, Status>>,
 ) {
-    let first = time::timeout(OPEN_TIMEOUT, inbound.next()).await;
-    // Whether the caller may, before anything is said of the database.
-    let allowed = match &first {
-        Ok(Some(Ok(v1::AppendRequest { message: Some(v1::append_request::Message::Open(open)) }))) => {
-            open.database.parse().map_or_else(|_| Ok(caller.names_none()), |database| caller.check(&database))
-        }
-        // It is no message; or nobody is there any more, and is told in vain.
-        Ok(Some(Err(status))) => Err(status.clone()),
-        _ => Ok(caller.names_none()),
-    };
-    if let Err(status) = allowed {
-        let _ = answers.send(Err(status)).await;
-        return;
-    }
     let (queue, pending) = mpsc::channel(PIPELINE);
     let answering = task::spawn(answer_all(Arc::clone(&shared), pending, answers));
-    let opened = match first {
+    let opened = match time::timeout(OPEN_TIMEOUT, inbound.next()).await {
         Ok(Some(Ok(v1::AppendRequest { message: Some(v1::append_request::Message::Open(open)) }))) => {
             open_stream(shared, open)
         }

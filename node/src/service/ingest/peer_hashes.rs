@@ -1,9 +1,8 @@
 //! The page hashes of a head from another node, for a leader whose own image cannot give them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_host::net::{Channel, ChannelOptions, Credentials};
+use seawall_host::net::{Channel, ChannelOptions};
 use seawall_host::probe::sometimes;
 use seawall_host::time;
 use seawall_proto::MAX_MESSAGE_BYTES;
@@ -35,7 +34,7 @@ impl Shared {
     ) -> Result<HeadVector, NoHashes> {
         let mut none = NoHashes { is_lost_everywhere: true, cause: String::new() };
         for member in self.replica.cluster().members.into_iter().filter(|member| !member.is_self) {
-            let given = match hashes_from(&member.address, self.credentials.clone(), database, head).await {
+            let given = match hashes_from(&member.address, database, head).await {
                 Ok(hashes) => HeadVector::new(head, hashes),
                 Err(status) => {
                     none.is_lost_everywhere &= status.code() == Code::DataLoss;
@@ -54,15 +53,9 @@ impl Shared {
     }
 }
 
-async fn hashes_from(
-    address: &str,
-    credentials: Option<Arc<dyn Credentials>>,
-    database: &DatabaseName,
-    head: &v1::Head,
-) -> Result<Vec<u64>, Status> {
+async fn hashes_from(address: &str, database: &DatabaseName, head: &v1::Head) -> Result<Vec<u64>, Status> {
     let address = address.parse().map_err(|_| Status::internal(format!("{address} is no address")))?;
-    let options = ChannelOptions::with_credentials(credentials);
-    let options = ChannelOptions { connect_timeout: ANSWER_LIMIT, ..options };
+    let options = ChannelOptions { connect_timeout: ANSWER_LIMIT, ..ChannelOptions::default() };
     let mut client = IngestClient::new(Channel::new(&address, options)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let late = |_: time::Elapsed| Status::deadline_exceeded("it does not answer");
     let request = v1::PageHashesRequest { database: database.to_string(), lineage: head.lineage, txid: head.txid };

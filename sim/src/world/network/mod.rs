@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use seawall_host::net::{Address, Channel, ChannelOptions, Network, ServeOptions, Server};
+use seawall_host::net::{Address, Channel, ChannelOptions, Network, Server};
 use seawall_host::task;
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -118,8 +118,7 @@ impl Network for SimNetwork {
         Channel::from_service(BoxCloneSyncService::new(channel))
     }
 
-    // Nobody is here but the programs themselves: no door, and nothing to limit.
-    fn serve(&self, address: Address, routes: Routes, _: ServeOptions) -> BoxFuture<'static, io::Result<Server>> {
+    fn serve(&self, address: Address, routes: Routes) -> BoxFuture<'static, io::Result<Server>> {
         let world = self.world();
         let network = world.network().clone();
         async move {
